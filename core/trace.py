@@ -1,0 +1,109 @@
+"""The one record of a run: every view, comparison, history entry and export reads it and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from core.events import (
+    AttentionCaptured,
+    CaptureEnded,
+    Event,
+    Failed,
+    Loaded,
+    LoadProgress,
+    PrefillProgress,
+    Round,
+    RoutingCaptured,
+    RunFinished,
+    RunStarted,
+    Step,
+    TextDelta,
+    Token,
+)
+
+
+@dataclass
+class Trace:
+    """Grows by `add` while a run is live; `revision` rises with each event so that views repaint only on change."""
+
+    started: RunStarted | None = None
+    loaded: Loaded | None = None
+    load: LoadProgress | None = None
+    prefill: list[PrefillProgress] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    attention: dict[int, list[AttentionCaptured]] = field(default_factory=dict)  # by layer, in order of steps
+    routing: dict[int, list[RoutingCaptured]] = field(default_factory=dict)
+    capture_ended: CaptureEnded | None = None
+    finished: RunFinished | None = None
+    failed: Failed | None = None
+    tokens: list[Token] = field(default_factory=list)  # generated ones
+    text: str = ""
+    revision: int = 0
+
+    def add(self, event: Event) -> None:
+        """Record one event."""
+        self.revision += 1
+        match event:
+            case LoadProgress():
+                self.load = event
+            case Loaded():
+                self.loaded = event
+            case RunStarted():
+                self.started = event
+            case PrefillProgress():
+                self.prefill.append(event)
+            case TextDelta():
+                self.text += event.text
+            case Step():
+                self.steps.append(event)
+                self.tokens.extend(event.tokens)
+            case Round():
+                self.rounds.append(event)
+            case AttentionCaptured():
+                self.attention.setdefault(event.layer, []).append(event)
+            case RoutingCaptured():
+                self.routing.setdefault(event.layer, []).append(event)
+            case CaptureEnded():
+                self.capture_ended = event
+            case RunFinished():
+                self.finished = event
+            case Failed():
+                self.failed = event
+
+    @property
+    def prompt_tokens(self) -> tuple[Token, ...]:
+        return self.started.prompt_tokens if self.started else ()
+
+    @property
+    def all_tokens(self) -> list[Token]:
+        """Prompt and generated tokens: entry i stands at position i."""
+        return [*self.prompt_tokens, *self.tokens]
+
+    @property
+    def live(self) -> bool:
+        return self.finished is None and self.failed is None
+
+    def events(self) -> Iterable[Event]:
+        """The recorded events, in an order that `record` turns into an equal trace."""
+        singles = (self.load, self.loaded, self.started)
+        yield from (event for event in singles if event is not None)
+        yield from self.prefill
+        yield from self.steps
+        yield from self.rounds
+        for maps in self.attention.values():
+            yield from maps
+        for routes in self.routing.values():
+            yield from routes
+        yield TextDelta(self.text)
+        ends = (self.capture_ended, self.finished, self.failed)
+        yield from (event for event in ends if event is not None)
+
+
+def record(events: Iterable[Event]) -> Trace:
+    """A trace of all `events`."""
+    trace = Trace()
+    for event in events:
+        trace.add(event)
+    return trace
