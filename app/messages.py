@@ -1,0 +1,41 @@
+"""What the window and the engine process say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.events import Event, RunRequest
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """Run the requests one after another; request i is column i."""
+
+    requests: tuple[RunRequest, ...]
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """A warm-up of each request, then `repeats` interleaved rounds (ABAB …)."""
+
+    requests: tuple[RunRequest, ...]
+    repeats: int
+
+
+Job = RunJob | CompareJob
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """The last word on a job. stopped: it ended because it was told to."""
+
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One event of a job. column: which configuration it belongs to."""
+
+    job: int
+    column: int
+    event: Event | JobEnded

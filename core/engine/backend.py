@@ -1,0 +1,67 @@
+"""What the decode loop needs of a model, whichever engine runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from core.config import RunConfig
+    from core.decoder.probe import Probe
+    from core.models.info import ModelInfo
+    from core.models.tokenizer import Tokenizer
+
+Progress = Callable[[str, int, int], None]  # stage, done, total; may raise Stopped
+Stop = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """Raised inside long work when the person pressed Stop."""
+
+
+class Session(ABC):
+    """One sequence on one model: its cache, and passes over the weights."""
+
+    length: int = 0  # tokens fed so far; the next token's position
+    rewindable: bool = True  # whether `trim` works, which speculation needs
+
+    @abstractmethod
+    def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
+        """Feed `tokens`; logits [n, V] float32 of the last token (n = 1), or of every one (n = len(tokens))."""
+
+    @abstractmethod
+    def trim(self, length: int) -> None:
+        """Forget all but the first `length` tokens, as if the others had never been fed."""
+
+    @property
+    @abstractmethod
+    def kv_bytes(self) -> int:
+        """Bytes held for keys and values."""
+
+    @property
+    @abstractmethod
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values are held."""
+
+
+class Backend(ABC):
+    """A loaded model with a configuration's techniques applied."""
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+    weight_bytes: int
+
+    @abstractmethod
+    def session(self, config: RunConfig, capacity: int, probe: Probe) -> Session:
+        """A fresh sequence of at most `capacity` tokens."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, config: RunConfig, progress: Progress) -> Backend:
+        """Load the model that `config` names and apply its heads, ffn and weights techniques.
+
+        Raises BadInput when the model or a combination cannot work, Stopped when `progress` raises it.
+        """
