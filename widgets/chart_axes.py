@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.charts.chart import Chart, Heatmap, Series
-from widgets.quantity import Scale, relabelled, scale_for, tick_labels, ticks, unit_of
+from widgets.quantity import relabelled, scale_for, tick_labels, ticks, unit_of
 
 OFF_SCALE = 4.0  # a reference line this many times over all data is named at the edge, not drawn to scale
 
@@ -75,7 +75,7 @@ def value_axis(low: float, high: float, title: str, most: int, whole_numbers: bo
     scale = scale_for(max(abs(low), abs(high)), unit_of(title))
     positions = ticks(low / scale.divisor, high / scale.divisor, most, whole_numbers)
     values = tuple(position * scale.divisor for position in positions)
-    return Axis(low, high, _titled(title, scale), values, tick_labels(positions))
+    return Axis(low, high, relabelled(title, scale), values, tick_labels(positions))
 
 
 def decade_axis(low: float, high: float, title: str, most: int) -> Axis:
@@ -104,11 +104,7 @@ def _stride(count: int, most: int) -> int:
     return next(n for n in _STRIDES if -(-count // n) <= most)
 
 
-_STRIDES = tuple(n * 10**power for power in range(9) for n in (1, 2, 5))
-
-
-def _titled(title: str, scale: Scale) -> str:
-    return relabelled(title, scale) if unit_of(title) else title
+_STRIDES: tuple[int, ...] = tuple(n * int(10**power) for power in range(9) for n in (1, 2, 5))
 
 
 def _x_range(chart: Chart) -> tuple[float, float]:

@@ -21,12 +21,12 @@ def fraction(heatmap: Heatmap, values: np.ndarray) -> np.ndarray:
     low, high = heatmap.low, heatmap.high
     values = np.asarray(values, np.float32)
     if not high > low:
-        return np.where(np.isnan(values), values, np.float32(0.0))
+        return np.asarray(values * 0)
     if heatmap.scale == "log":
         floor = log_floor(low, high)
-        return np.clip(np.log(np.maximum(values, floor) / floor) / math.log(high / floor), 0, 1)
+        return np.asarray(np.clip(np.log(np.maximum(values, floor) / floor) / math.log(high / floor), 0, 1))
     unit = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return np.sqrt(unit) if heatmap.scale == "sqrt" else unit
+    return np.asarray(np.sqrt(unit) if heatmap.scale == "sqrt" else unit)
 
 
 def entries(heatmap: Heatmap, values: np.ndarray, overlay: np.ndarray | None) -> np.ndarray:

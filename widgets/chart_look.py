@@ -83,8 +83,11 @@ def _look(dark: bool, family: str) -> Look:
 
 def mixed(one: QColor, other: QColor, share: float) -> QColor:
     """`share` of `other` in `one`."""
-    pairs = zip(one.getRgb()[:3], other.getRgb()[:3])
-    return QColor(*(round(a * (1 - share) + b * share) for a, b in pairs))
+    return QColor(*np.rint(_rgb(one) * (1 - share) + _rgb(other) * share).astype(int).tolist())
+
+
+def _rgb(colour: QColor) -> np.ndarray:
+    return np.array([colour.red(), colour.green(), colour.blue()], float)
 
 
 def _font(family: str, pixels: int, weight: QFont.Weight) -> QFont:
@@ -96,9 +99,8 @@ def _font(family: str, pixels: int, weight: QFont.Weight) -> QFont:
 
 
 def _palette(lut: np.ndarray, ground: QColor, veil: QColor) -> np.ndarray:
-    plain = np.vstack([lut.astype(float), [ground.getRgb()[:3]]])
-    grey = mixed(veil, ground, 0.55)
-    veiled = plain * (1 - VEIL_SHARE) + np.array(grey.getRgb()[:3], float) * VEIL_SHARE
+    plain = np.vstack([lut.astype(float), _rgb(ground)])
+    veiled = plain * (1 - VEIL_SHARE) + _rgb(mixed(veil, ground, 0.55)) * VEIL_SHARE
     colours = np.rint(np.vstack([plain, veiled])).astype(np.uint32)
     packed: np.ndarray = np.uint32(0xFF000000) | colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
     return packed

@@ -31,9 +31,8 @@ def save_chart(chart: Chart, path: Path, size: tuple[int, int] = (960, 600), the
     """
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
-        raise BadInput(
-            f"{path}: a chart is drawn as {', '.join(sorted(WRITERS))}, not as {path.suffix or 'a file with no ending'}"
-        )
+        ending = path.suffix or "a file with no ending"
+        raise BadInput(f"{path}: a chart is drawn as {', '.join(sorted(WRITERS))}, not as {ending}")
     data = writer(chart, size, theme)
     with replacing(path) as file:
         file.write(data)
@@ -66,7 +65,7 @@ def png_bytes(chart: Chart, size: tuple[int, int] = (960, 600), theme: ThemeName
     paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_)
     painter.end()
     buffer = _open_buffer()
-    image.save(buffer, "PNG")
+    image.save(buffer, b"PNG")
     return bytes(buffer.data().data())
 
 
