@@ -2,7 +2,7 @@
 
 Widgets ask here for colours when they paint, and repaint on `notifier.changed`. Roles that the style sheet knows, set with
 `set_role(widget, role)`: labels `heading` `muted` `small` `mono` `error` `warning` `good`, frames `card` `panel` `strip`,
-buttons `primary` `quiet` `danger`.
+buttons `primary` `quiet` `danger` `slim`.
 """
 
 from __future__ import annotations
