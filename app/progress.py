@@ -49,7 +49,7 @@ class Progress:
             case RunStarted():
                 self._tokens = 0
                 self._stage_at("prefill")
-                self.status = Status(f"{self._letter} reads the prompt: {len(event.prompt_tokens)} tokens", 0.0)
+                self._say(f"{self._letter} reads the prompt: {len(event.prompt_tokens)} tokens", 0, 1)
             case PrefillProgress():
                 self._say(f"{self._letter} reads the prompt: {event.done} of {event.total} tokens", event.done, event.total)
             case Step():

@@ -1,0 +1,127 @@
+"""The runner: events of a job become the traces of the session."""
+
+from collections import deque
+
+from app.messages import CompareJob, Envelope, JobEnded, RunJob
+from app.runner import Runner
+from app.session import Column, Session
+from core.config import RunConfig
+from core.events import CompareProgress, Failed, LoadProgress
+from tests.traces import make_events
+
+
+class ScriptedEngine:
+    """Remembers the jobs, and says what a test puts into `queue`."""
+
+    def __init__(self):
+        self.jobs, self.queue, self.stops = [], deque(), 0
+
+    def submit(self, job):
+        self.jobs.append(job)
+        return len(self.jobs)
+
+    def stop(self):
+        self.stops += 1
+
+    def poll(self):
+        said = list(self.queue)
+        self.queue.clear()
+        return said
+
+    def say(self, column, events):
+        self.queue.extend(Envelope(len(self.jobs), column, event) for event in events)
+
+
+def _runner(columns=2, **settings):
+    engine = ScriptedEngine()
+    return Runner(Session([Column(RunConfig()) for _ in range(columns)], **settings), engine), engine
+
+
+def test_that_each_configuration_gets_its_own_trace():
+    runner, engine = _runner()
+    runner.run()
+    engine.say(0, make_events(seed=1))
+    engine.say(1, make_events(seed=2, diverges_at=5))
+    engine.say(0, [JobEnded(False)])
+    update = runner.drain()
+    assert update.columns == {0, 1}
+    assert update.first_token
+    assert update.ended
+    assert update.finished == [column.trace for column in runner.session.columns]
+    assert not runner.busy
+
+
+def test_that_the_old_run_stays_until_the_new_one_starts():
+    runner, engine = _runner(1)
+    runner.run()
+    engine.say(0, [*make_events(), JobEnded(False)])
+    runner.drain()
+    before = runner.session.columns[0].trace
+    runner.run()
+    engine.say(0, [LoadProgress("reading", 1, 2), Failed("out of memory", False), JobEnded(False)])
+    update = runner.drain()
+    assert runner.session.columns[0].trace is before
+    assert update.errors == ["A: out of memory"]
+    assert update.finished == []
+
+
+def test_that_events_of_an_abandoned_job_are_not_taken():
+    runner, engine = _runner(1)
+    runner.run()
+    runner.abandon()
+    engine.say(0, make_events())
+    assert not runner.drain().columns
+
+
+def test_that_a_comparison_keeps_the_repeats_and_not_the_warm_up():
+    runner, engine = _runner(repeats=2, inspect=False)
+    runner.compare()
+    assert isinstance(engine.jobs[0], CompareJob)
+    for repeat in range(3):
+        for column in range(2):
+            engine.say(column, [CompareProgress(column, repeat, 2), *make_events(seed=repeat, inspect=False)])
+    engine.say(0, [JobEnded(False)])
+    update = runner.drain()
+    assert [len(column.repeats) for column in runner.session.columns] == [2, 2]
+    assert len(update.finished) == 4
+
+
+def test_that_an_inspected_run_comes_before_a_comparison_and_is_shown_after_it():
+    runner, engine = _runner(1, repeats=1, inspect=True)
+    runner.compare()
+    assert isinstance(engine.jobs[0], RunJob)
+    engine.say(0, [*make_events(), JobEnded(False)])
+    assert not runner.drain().ended
+    assert isinstance(engine.jobs[1], CompareJob)
+    assert engine.jobs[1].requests[0].inspect.top == 0
+    inspected = runner.session.columns[0].trace
+    for repeat in range(2):
+        engine.say(0, [CompareProgress(0, repeat, 1), *make_events(inspect=False)])
+    engine.say(0, [JobEnded(False)])
+    assert runner.drain().ended
+    assert runner.session.columns[0].trace is inspected
+    assert len(runner.session.columns[0].repeats) == 1
+
+
+def test_that_stop_reaches_the_engine_and_no_comparison_follows():
+    runner, engine = _runner(1, inspect=True)
+    runner.compare()
+    runner.stop()
+    assert engine.stops == 1
+    engine.say(0, [JobEnded(True)])
+    assert runner.drain().ended
+    assert len(engine.jobs) == 1
+
+
+def test_that_continuing_runs_only_that_configuration():
+    runner, engine = _runner()
+    runner.run()
+    engine.say(0, make_events())
+    engine.say(1, [*make_events(), JobEnded(False)])
+    runner.drain()
+    first = runner.session.columns[0].trace
+    runner.continue_from(1, 20, 5)
+    assert engine.jobs[-1].requests[0].prompt_tokens[-1] == 5
+    engine.say(0, [*make_events(), JobEnded(False)])
+    assert runner.drain().columns == {1}
+    assert runner.session.columns[0].trace is first
