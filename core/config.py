@@ -94,8 +94,8 @@ class RunConfig:
         pairs = [_assignment(text) for text in assignments]
         for path, key, value in sorted(pairs, key=lambda pair: pair[1] != "name"):
             section = _section(merged, path, key)
-            if key == "name" and path in CATALOGUE and section["name"] != value:
-                merged[path] = {"name": value}
+            if key == "name" and path in CATALOGUE:
+                merged[path] = section if section["name"] == value else {"name": value}
             else:
                 section[key] = _parsed(path, section.get("name"), key, value)
         return from_dict(merged)

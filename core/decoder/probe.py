@@ -19,6 +19,7 @@ class Probe:
 
     def __init__(self, attention_layers: Collection[int] = (), routing: bool = False) -> None:
         self.attention_layers = frozenset(attention_layers)
+        self.attention_rows = 2**31  # only the last so many query rows of a pass are wanted
         self.routing = routing
         self._phases: dict[str, float] = defaultdict(float)
         self._last = perf_counter()
@@ -40,7 +41,7 @@ class Probe:
         self._phases[phase] += seconds
 
     def attention(self, layer: int, weights: np.ndarray, key_positions: np.ndarray) -> None:
-        """weights [H, T, S] float16 of the pass, key_positions [S] int32."""
+        """weights [H, T, S] float16 of the last T query rows of the pass (at least those wanted), key_positions [S] int32."""
         self._attention[layer] = (weights, key_positions)
 
     def route(self, layer: int, experts: np.ndarray, weights: np.ndarray, count: int) -> None:

@@ -25,7 +25,6 @@ class Stopped(Exception):
 class Session(ABC):
     """One sequence on one model: its cache, and passes over the weights."""
 
-    length: int = 0  # tokens fed so far; the next token's position
     rewindable: bool = True  # whether `trim` works, which speculation needs
 
     @abstractmethod
@@ -35,6 +34,11 @@ class Session(ABC):
     @abstractmethod
     def trim(self, length: int) -> None:
         """Forget all but the first `length` tokens, as if the others had never been fed."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Tokens fed so far: the next token's position."""
 
     @property
     @abstractmethod
@@ -52,7 +56,12 @@ class Backend(ABC):
 
     info: ModelInfo
     tokenizer: Tokenizer
-    weight_bytes: int
+    weight_bytes: int  # resident
+
+    @property
+    def pass_bytes(self) -> int:
+        """Weight bytes that one decode pass of one token reads: the active experts alone, no embedding but for a tied head."""
+        return self.weight_bytes
 
     @abstractmethod
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> Session:

@@ -1,0 +1,105 @@
+"""From a plan to a decoder, with a weight technique deciding how every matrix is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from core.decoder.feed_forward import ACTIVATIONS, Gated, Mixture, Split
+from core.decoder.linear import Linear
+from core.decoder.model import Attention, Block, Decoder, FeedForward, RmsNorm
+from core.decoder.plan import ExpertsPlan, GatedPlan, LayerPlan, Plan, Source, SplitPlan
+from core.decoder.rope import RopeTable
+from core.decoder.traits import Rope
+
+
+class Weights(Protocol):
+    """How matrices are stored and multiplied."""
+
+    kv_dtype: torch.dtype
+
+    def linear(self, sources: Sequence[Source], bias: torch.Tensor | None, layer: int | None) -> Linear:
+        """One product over the rows of all `sources`; layer None is the head."""
+
+    def embedding(self, source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Token ids [T] to [T, C] float32."""
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def build(plan: Plan, weights: Weights, progress: Progress) -> Decoder:
+    """Build every matrix of `plan` with `weights`, layer by layer, calling `progress('weights', done, total)`."""
+    ropes = {rope: RopeTable.of(rope, plan.config) for rope in plan.traits.ropes if rope is not None}
+    blocks = []
+    for index, layer in enumerate(plan.layers):
+        progress("weights", index, plan.traits.layers + 1)
+        blocks.append(_block(plan, index, layer, weights, ropes))
+    progress("weights", plan.traits.layers, plan.traits.layers + 1)
+    head = weights.linear([plan.head], None, None)
+    embed = weights.embedding(plan.embed)
+    progress("weights", plan.traits.layers + 1, plan.traits.layers + 1)
+    tied = plan.head is plan.embed
+    norm = RmsNorm(plan.norm, plan.traits.eps)
+    return Decoder(plan.traits, embed, blocks, norm, head, 0 if tied else plan.embed.nbytes, list(ropes.values()))
+
+
+def _block(plan: Plan, index: int, layer: LayerPlan, weights: Weights, ropes: dict[Rope, RopeTable]) -> Block:
+    norms = {place: RmsNorm(weight, plan.traits.eps) for place, weight in layer.norms.items()}
+    return Block(
+        _attention(plan, index, layer, weights, norms, ropes),
+        _feed_forward(plan, index, layer.ffn, weights),
+        norms.get("before_attention"),
+        norms.get("after_attention"),
+        norms.get("before_ffn"),
+        norms.get("after_ffn"),
+    )
+
+
+def _attention(
+    plan: Plan, index: int, layer: LayerPlan, weights: Weights, norms: dict[str, RmsNorm], ropes: dict[Rope, RopeTable]
+) -> Attention:
+    traits, biases = plan.traits, layer.biases
+    bias = torch.cat([biases[letter] for letter in "qkv"]) if "q" in biases else None
+    rope = traits.ropes[index]
+    return Attention(
+        weights.linear([layer.q, layer.k, layer.v], bias, index),
+        weights.linear([layer.o], biases.get("o"), index),
+        traits.query_heads,
+        layer.kv_heads,
+        norms.get("q_norm"),
+        norms.get("k_norm"),
+        traits.qk_norm == "row",
+        None if rope is None else ropes[rope],
+        traits.windows[index],
+    )
+
+
+def _feed_forward(plan: Plan, index: int, ffn: GatedPlan | SplitPlan | ExpertsPlan, weights: Weights) -> FeedForward:
+    activation = ACTIVATIONS[plan.traits.activation]
+
+    def gated(part: GatedPlan) -> Gated:
+        gate_up = weights.linear([part.gate, part.up], None, index)
+        return Gated(gate_up, weights.linear([part.down], None, index), activation)
+
+    match ffn:
+        case GatedPlan():
+            return gated(ffn)
+        case SplitPlan():
+            gate_ups = [
+                weights.linear([ffn.dense.gate.rows(group), ffn.dense.up.rows(group)], None, index) for group in ffn.groups
+            ]
+            return Split(gate_ups, ffn.groups, weights.linear([ffn.dense.down], None, index), ffn.router, ffn.used, activation)
+        case ExpertsPlan():
+            from core.weights.cast import full_precision
+
+            return Mixture(
+                full_precision(ffn.router),  # routing is decided in float32: it is tiny and a flip changes the token
+                [gated(expert) for expert in ffn.experts],
+                ffn.traits.used,
+                ffn.traits.normalise,
+                None if ffn.shared is None else gated(ffn.shared),
+                None if ffn.shared_gate is None else full_precision(ffn.shared_gate),
+            )

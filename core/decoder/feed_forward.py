@@ -1,0 +1,129 @@
+"""Feed-forward blocks: gated, trained mixtures of experts, and dense blocks split into experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.decoder.linear import Linear
+from core.decoder.probe import Probe
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return torch.nn.functional.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Activation] = {"silu": torch.nn.functional.silu, "gelu_tanh": gelu_tanh}
+
+
+@dataclass
+class Gated:
+    """down(act(gate x) · up x); gate and up are one product of 2F rows."""
+
+    gate_up: Linear
+    down: Linear
+    activation: Activation
+
+    def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
+        return self.down(self.hidden(x))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """[T, C] to [T, F]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.activation(gate) * up
+
+    @property
+    def nbytes(self) -> int:
+        return self.gate_up.nbytes + self.down.nbytes
+
+    @property
+    def active_nbytes(self) -> int:
+        return self.nbytes
+
+
+@dataclass
+class Mixture:
+    """A trained mixture: the K experts of highest router probability, weighted by it.
+
+    normalise: the K weights are rescaled to sum to one. shared: an expert that every token uses, behind a sigmoid gate.
+    """
+
+    router: Linear
+    experts: Sequence[Gated]
+    used: int
+    normalise: bool
+    shared: Gated | None = None
+    shared_gate: Linear | None = None
+
+    def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
+        weights, chosen = self.router(x).softmax(dim=-1).topk(self.used, dim=-1)  # [T, K] each
+        if self.normalise:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        _report(probe, layer, chosen, weights, len(self.experts))
+        y = torch.zeros_like(x)
+        for expert in torch.unique(chosen).tolist():
+            token, slot = (chosen == expert).nonzero(as_tuple=True)
+            y[token] += self.experts[expert](x[token], layer, probe) * weights[token, slot, None]
+        if self.shared is not None and self.shared_gate is not None:
+            y = y + self.shared_gate(x).sigmoid() * self.shared(x, layer, probe)
+        return y
+
+    @property
+    def nbytes(self) -> int:
+        return self.router.nbytes + sum(expert.nbytes for expert in self.experts) + self._shared_nbytes
+
+    @property
+    def active_nbytes(self) -> int:
+        return self.router.nbytes + self.used * self.experts[0].nbytes + self._shared_nbytes
+
+    @property
+    def _shared_nbytes(self) -> int:
+        parts = (self.shared, self.shared_gate)
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+@dataclass
+class Split:
+    """A dense block whose neurons are divided into experts; each token computes those of K experts.
+
+    gate_ups[e] [2 F/E, C] and the neuron indices groups[e]. The down product reads the whole matrix whatever K is, since
+    columns of a quantized matrix cannot be skipped without unpacking its blocks.
+    """
+
+    gate_ups: Sequence[Linear]
+    groups: Sequence[Tensor]
+    down: Linear
+    router: Tensor  # [E, C]
+    used: int
+    activation: Activation
+
+    def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
+        scores = x @ self.router.T  # [T, E]
+        chosen = scores.topk(self.used, dim=-1).indices
+        _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
+        hidden = x.new_zeros(len(x), self.down.in_features)  # [T, F]
+        for expert in torch.unique(chosen).tolist():
+            token = (chosen == expert).any(dim=-1).nonzero()[:, 0]
+            gate, up = self.gate_ups[expert](x[token]).chunk(2, dim=-1)
+            hidden[token[:, None], self.groups[expert]] = self.activation(gate) * up
+        return self.down(hidden)
+
+    @property
+    def nbytes(self) -> int:
+        return self.router.nbytes + self.down.nbytes + sum(part.nbytes for part in self.gate_ups)
+
+    @property
+    def active_nbytes(self) -> int:
+        return self.router.nbytes + self.down.nbytes + self.used * self.gate_ups[0].nbytes
+
+
+def _report(probe: Probe, layer: int, chosen: Tensor, weights: Tensor, count: int) -> None:
+    if probe.routing:
+        probe.lap("ffn")
+        probe.route(layer, chosen.short().numpy(), weights.half().numpy(), count)
+        probe.lap("capture")

@@ -1,0 +1,168 @@
+"""The decoder: embedding, blocks of attention and feed-forward, final norm and head. Plain torch, readable end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from core.attention.mask import Reach
+from core.attention.softmax import attend, captured
+from core.decoder.linear import Linear
+from core.decoder.rope import RopeTable
+from core.decoder.traits import Traits
+
+if TYPE_CHECKING:
+    from core.cache.base import Cache
+    from core.decoder.probe import Probe
+
+
+@dataclass
+class RmsNorm:
+    """x / rms(x) · weight over the last axis."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class FeedForward(Protocol):
+    """Maps normed x [T, C] to [T, C]; may report routing to the probe."""
+
+    def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def active_nbytes(self) -> int:
+        """Bytes one token reads."""
+
+
+@dataclass
+class Attention:
+    """Projections of one layer; qkv yields H + 2G heads of D."""
+
+    qkv: Linear
+    out: Linear
+    query_heads: int
+    kv_heads: int
+    q_norm: RmsNorm | None = None
+    k_norm: RmsNorm | None = None
+    norm_rows: bool = False  # q and k are normed over all heads at once
+    rope: RopeTable | None = None
+    window: int | None = None
+
+
+@dataclass
+class Block:
+    """One layer. Norms that the family does not have are None."""
+
+    attention: Attention
+    ffn: FeedForward
+    before_attention: RmsNorm | None
+    after_attention: RmsNorm | None
+    before_ffn: RmsNorm | None
+    after_ffn: RmsNorm | None
+
+
+@dataclass
+class Decoder:
+    """A whole model. embed: token ids [T] to [T, C] float32."""
+
+    traits: Traits
+    embed: Callable[[Tensor], Tensor]
+    blocks: Sequence[Block]
+    norm: RmsNorm
+    head: Linear
+    embed_nbytes: int = 0
+    ropes: Sequence[RopeTable] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of every resident matrix, the embedding once."""
+        blocks = (block.attention.qkv.nbytes + block.attention.out.nbytes + block.ffn.nbytes for block in self.blocks)
+        return sum(blocks) + self.head.nbytes + self.embed_nbytes
+
+    def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe) -> Tensor:
+        """Hidden states [T, C] float32 of `tokens` [T], which follow what `cache` holds.
+
+        reaches: what the attention technique lets a query see, by layer.
+        """
+        probe.start()
+        positions = torch.arange(cache.length, cache.length + len(tokens))
+        for rope in self.ropes:
+            rope.reserve(cache.length + len(tokens))
+        x = self.embed(tokens) * self.traits.embed_scale
+        probe.lap("embed")
+        for layer, block in enumerate(self.blocks):
+            x = self._layer(layer, block, x, positions, cache, reaches[layer], probe)
+        cache.advance(len(tokens))
+        x = self.norm(x)
+        probe.lap("norm")
+        return x
+
+    def logits(self, hidden: Tensor, probe: Probe) -> Tensor:
+        """[T, C] to [T, V] float32."""
+        logits = self.head(hidden) * self.traits.logit_scale
+        cap = self.traits.logit_cap
+        logits = cap * torch.tanh(logits / cap) if cap else logits
+        probe.lap("head")
+        return logits
+
+    def _layer(
+        self, layer: int, block: Block, x: Tensor, positions: Tensor, cache: Cache, reach: Reach, probe: Probe
+    ) -> Tensor:
+        scale = self.traits.residual_scale
+        h = _normed(block.before_attention, x)
+        probe.lap("norm")
+        h = self._attention(layer, block.attention, h, positions, cache, reach, probe)
+        x = x + _normed(block.after_attention, h) * scale
+        h = _normed(block.before_ffn, x)
+        probe.lap("norm")
+        h = block.ffn(h, layer, probe)
+        probe.lap("ffn")
+        x = x + _normed(block.after_ffn, h) * scale
+        probe.lap("norm")
+        return x
+
+    def _attention(
+        self, layer: int, attention: Attention, x: Tensor, positions: Tensor, cache: Cache, reach: Reach, probe: Probe
+    ) -> Tensor:
+        q, k, v = self._projected(attention, x, positions)
+        kv = cache.update(layer, k, v)
+        reach = reach & cache.reach & Reach(0, attention.window)
+        scale, cap = self.traits.attention_scale, self.traits.attention_cap
+        y = attend(q, kv, positions, reach, scale, cap)
+        if layer in probe.attention_layers:
+            probe.lap("attention")
+            probe.attention(layer, *captured(q, kv, positions, reach, scale, cap))
+            probe.lap("capture")
+        y = attention.out(y.flatten(1))
+        probe.lap("attention")
+        return y
+
+    def _projected(self, attention: Attention, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, H, D], k and v [T, G, D], normed and rotated."""
+        H, G, D = attention.query_heads, attention.kv_heads, self.traits.head_size
+        qkv = attention.qkv(x)  # [T, (H + 2G) D]
+        if self.traits.clip_qkv:
+            qkv = qkv.clamp(-self.traits.clip_qkv, self.traits.clip_qkv)
+        q, k, v = torch.split(qkv, (H * D, G * D, G * D), dim=-1)
+        if attention.norm_rows:
+            q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
+        q, k, v = q.unflatten(1, (H, D)), k.unflatten(1, (G, D)), v.unflatten(1, (G, D))
+        if not attention.norm_rows:
+            q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
+        if attention.rope is not None:
+            q, k = attention.rope.rotate(q, positions), attention.rope.rotate(k, positions)
+        return q, k, v
+
+
+def _normed(norm: RmsNorm | None, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)
