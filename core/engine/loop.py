@@ -1,0 +1,153 @@
+"""The one decode loop: prefill, then draft, verify, accept, for every decoding technique."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from core.decoding.drafter import Drafter
+from core.engine.backend import Backend, Stopped
+from core.engine.capture import Recorder
+from core.engine.sampling import Sampler
+from core.engine.stages import Stages
+from core.engine.text import TextStream
+from core.engine.verdict import Verdict, alternatives, round_of, tokens_of
+from core.engine.watch import Clock, Watch
+from core.errors import BadInput, RunFailed
+from core.events import Event, FinishReason, PrefillProgress, Round, RunRequest, Step, TextDelta, Token
+
+_SLOWEST_BLIND = 0.5  # seconds: a prefill chunk that could not look at Stop for so long is halved
+_SMALLEST_CHUNK = 16
+
+
+class Generation:
+    """One run on a loaded model. `steps`, `rounds`, `stream` and `reason` hold its result once `events` is exhausted."""
+
+    def __init__(self, backend: Backend, request: RunRequest, prompt: Sequence[int], watch: Watch, clock: Clock) -> None:
+        config, info = request.config, backend.info
+        self.config, self.inspect, self.tokenizer = config, request.inspect, backend.tokenizer
+        self.tokens, self.prompt = list(prompt), len(prompt)
+        self.context = info.context
+        self.limit = min(self.context, self.prompt + config.run.max_new_tokens)
+        self.watch, self.clock, self.stages = watch, clock, Stages(clock, watch)
+        self.session = backend.session(config, self.limit, watch)
+        self.drafter: Drafter = config.decoding.technique.load()(config.decoding.options)
+        self.sampler = Sampler(config.sampling, prompt, info.vocabulary)
+        self.stream = TextStream(self.tokenizer.bytes_of, config.run.stop)
+        self.recorder = Recorder(request.inspect, watch, info, self.prompt)
+        self.ends = frozenset[int]() if config.run.ignore_eos else self.tokenizer.eos_ids
+        self.steps: list[Step] = []
+        self.rounds: list[Round] = []
+        self.reason: FinishReason | None = None
+        self._streamed = 0.0  # ms on the clock when the last tokens were given out
+        if not self.session.rewindable and config.decoding.name != "autoregressive":
+            raise BadInput(
+                f"decoding.{config.decoding.name}: this model keeps a state that cannot take back a rejected draft; "
+                "use decoding.name=autoregressive"
+            )
+
+    def events(self) -> Iterator[Event]:
+        """Everything from the first prefill chunk to the last text; Stop ends it early."""
+        try:
+            yield from self._prefill()
+            while self.reason is None:
+                yield from self._step()
+        except Stopped:
+            self.reason = "stopped"
+        rest = self.stream.finish()
+        if rest:
+            yield TextDelta(rest)
+
+    def _prefill(self) -> Iterator[Event]:
+        began, chunk = self.clock.ms(), self.config.run.prefill_chunk
+        while (done := self.session.length) < self.prompt:
+            fed = self.tokens[done : min(self.prompt, done + chunk)]
+            self.watch.longest_blind = 0.0
+            logits = self._forward("prefill", fed)
+            yield from self._captured(-1, done, len(fed), len(fed))
+            yield PrefillProgress(done + len(fed), self.prompt, self.clock.ms() - began)
+            self.watch.look()
+            if self.watch.longest_blind > _SLOWEST_BLIND:
+                chunk = max(_SMALLEST_CHUNK, chunk // 2)
+        yield from self._told(logits, self._verdict(logits, []), began)
+
+    def _step(self) -> Iterator[Event]:
+        """One pass over the weights: the last token and what is drafted after it."""
+        self.watch.look()
+        began, first = self.clock.ms(), self.session.length
+        with self.stages.charged("draft"):
+            drafted = self.drafter.propose(self.tokens, self.limit - len(self.tokens) - 1)
+        stage = "verify" if drafted else "decode"
+        logits = self._forward(stage, [self.tokens[-1], *drafted])
+        verdict = self._verdict(logits, drafted)
+        with self.stages.charged(stage):
+            self._take_back(len(self.tokens) - 1)
+        captured = self._captured(len(self.steps) - 1, first, 1 + len(drafted), 1 + verdict.accepted)
+        yield from self._told(logits, verdict, began)
+        yield from captured
+
+    def _forward(self, stage: str, rows: Sequence[int]) -> torch.Tensor:
+        """Logits [n, V] of the rows: all of them when verifying, else the last."""
+        self.recorder.expect(self.session.length, len(rows))
+        with self.stages.passing(stage), torch.inference_mode():
+            return self.session.forward(rows, all_logits=stage == "verify")
+
+    def _verdict(self, logits: torch.Tensor, drafted: Sequence[int]) -> Verdict:
+        """Choose tokens from the logits and append them, up to the one that ends the run."""
+        with self.stages.charged("sampling"):
+            if not logits.amax(-1).isfinite().all():
+                raise RunFailed(
+                    "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "
+                    "causes; try weights.name=cast weights.dtype=float32"
+                )
+            drawn = self.sampler.verify(logits, drafted)
+            first, text, kept = len(self.tokens), "", 0
+            while kept < len(drawn) and self.reason is None:
+                self.tokens.append(drawn[kept])
+                text += self.stream.feed(drawn[kept])
+                kept += 1
+                self.reason = self._end()
+            return Verdict(tuple(drafted), tuple(drawn), kept, first, text, len(self.rounds))
+
+    def _end(self) -> FinishReason | None:
+        """Why the run ends with the last token, if it does."""
+        if self.tokens[-1] in self.ends:
+            return "eos"
+        if self.stream.stopped:
+            return "stop_string"
+        if len(self.tokens) - self.prompt >= self.config.run.max_new_tokens:
+            return "length"
+        return "context" if len(self.tokens) >= self.context else None
+
+    def _take_back(self, length: int) -> None:
+        if self.session.length > length:
+            self.session.trim(length)
+
+    def _captured(self, step: int, first: int, fed: int, kept: int) -> list[Event]:
+        with self.stages.charged("capture"):
+            return list(self.recorder.take(step, first, fed, kept))
+
+    def _told(self, logits: torch.Tensor, verdict: Verdict, began: float) -> Iterator[Event]:
+        """The events of a finished pass."""
+        piece, top = self.tokenizer.piece, self.inspect.top
+        with self.stages.charged("capture" if top else "sampling"):
+            seen = alternatives(logits, verdict.drawn, top, piece) if top else ()
+            tokens = tokens_of(verdict, seen, piece)
+            round_ = round_of(verdict, len(self.steps) - 1, tokens, logits, seen, piece) if verdict.drafted else None
+        self.steps.append(self._finished(tokens, began))
+        yield self.steps[-1]
+        if round_:
+            self.rounds.append(round_)
+            yield round_
+        if verdict.text:
+            yield TextDelta(verdict.text)
+
+    def _finished(self, tokens: Sequence[Token], began: float) -> Step:
+        """The tokens come as one chunk: the first takes the whole gap, the others none."""
+        now = self.clock.ms()
+        chunk = (replace(tokens[0], ms=now - self._streamed), *tokens[1:])
+        self._streamed = now
+        session, index = self.session, len(self.steps) - 1
+        return Step(index, chunk, now - began, self.stages.take(), session.kv_tokens, session.kv_bytes)

@@ -1,0 +1,116 @@
+"""What a pass over the weights decided, and how it is told: tokens and rounds with their alternatives.
+
+Notation: n rows, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from core.events import Round, Token, TokenSource
+
+_TEXTS = 10  # alternatives whose text is kept
+
+Piece = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The tokens a pass chose.
+
+    drawn: accepted drafts, then the model's own token. kept: how many of them came before the run ended. first: position
+    of the first. text: what became final. round: index of the round, where something was drafted.
+    """
+
+    drafted: tuple[int, ...]
+    drawn: tuple[int, ...]
+    kept: int
+    first: int
+    text: str
+    round: int
+
+    @property
+    def accepted(self) -> int:
+        """Drafted tokens that are part of the result."""
+        return min(self.kept, len(self.drawn) - 1)
+
+    @property
+    def own_source(self) -> TokenSource:
+        """Where the model's own token came from."""
+        if not self.drafted:
+            return "sampled"
+        return "bonus" if len(self.drawn) > len(self.drafted) else "corrected"
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """The model's own distribution at one position: softmax of the raw logits, before temperature and filters."""
+
+    probability: float
+    entropy: float
+    top_ids: np.ndarray
+    top_probabilities: np.ndarray
+    top_texts: tuple[str, ...]
+
+
+def alternatives(logits: torch.Tensor, chosen: Sequence[int], top: int, piece: Piece) -> tuple[Alternatives, ...]:
+    """One entry for each token of `chosen`, read from its row of logits [n, V]."""
+    with torch.inference_mode():
+        log = logits[: len(chosen)].log_softmax(-1)
+        probabilities = log.exp()
+        entropies = torch.special.entr(probabilities).sum(-1)
+        values, ids = probabilities.topk(min(top, log.shape[-1]))
+    return tuple(
+        Alternatives(
+            float(probabilities[row, token]),
+            float(entropies[row]),
+            ids[row].int().numpy(),
+            values[row].numpy(),
+            tuple(piece(i) for i in ids[row, :_TEXTS].tolist()),
+        )
+        for row, token in enumerate(chosen)
+    )
+
+
+def tokens_of(verdict: Verdict, seen: Sequence[Alternatives], piece: Piece) -> tuple[Token, ...]:
+    """The kept tokens; `seen` is empty or has an entry for each drawn one."""
+    round_ = verdict.round if verdict.drafted else None
+    own = len(verdict.drawn) - 1
+    plain = [
+        Token(verdict.first + i, token, piece(token), verdict.own_source if i == own else "drafted", round=round_)
+        for i, token in enumerate(verdict.drawn[: verdict.kept])
+    ]
+    return tuple(_with(token, seen[i]) for i, token in enumerate(plain)) if seen else tuple(plain)
+
+
+def round_of(
+    verdict: Verdict, step: int, tokens: Sequence[Token], logits: torch.Tensor, seen: Sequence[Alternatives], piece: Piece
+) -> Round:
+    """The round that `verdict` ended. Drafts after the rejected one have no alternatives: their rows continue a text that
+    was not kept."""
+    accepted = verdict.accepted
+    rejected = [
+        Token(verdict.first + i, token, piece(token), "drafted", round=verdict.round)
+        for i, token in enumerate(verdict.drafted)
+        if i >= accepted
+    ]
+    if seen and rejected:
+        its_own = float(logits[accepted].softmax(-1)[rejected[0].id])
+        rejected[0] = replace(_with(rejected[0], seen[accepted]), probability=its_own)
+    final = tokens[-1] if verdict.kept == len(verdict.drawn) else None
+    return Round(verdict.round, step, (*tokens[:accepted], *rejected), accepted, final)
+
+
+def _with(token: Token, seen: Alternatives) -> Token:
+    return replace(
+        token,
+        probability=seen.probability,
+        entropy=seen.entropy,
+        top_ids=seen.top_ids,
+        top_probabilities=seen.top_probabilities,
+        top_texts=seen.top_texts,
+    )

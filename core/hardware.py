@@ -1,0 +1,85 @@
+"""What this machine can do: memory left for a run, and the measured speed of reading memory."""
+
+from __future__ import annotations
+
+import json
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import platformdirs
+import psutil
+
+from core.environment import cores, processor
+from core.errors import RunFailed
+from core.files import replacing
+
+_CGROUP = Path("/sys/fs/cgroup")
+_BUFFER = 512 * 2**20  # bytes
+_MEASURE_FOR = 0.3  # seconds
+
+
+def memory_available() -> int:
+    """Bytes this process may still take: what the system has free, or less where a control group limits it."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def memory_budget() -> int:
+    """Bytes this process may still take and those it has."""
+    return memory_available() + int(psutil.Process().memory_info().rss)
+
+
+def _cgroup_bytes(name: str) -> int | None:
+    path = _CGROUP / name
+    text = path.read_text(encoding="ascii").strip() if path.is_file() else "max"
+    return None if text == "max" else int(text)
+
+
+@cache
+def measured_bandwidth() -> float | None:
+    """Bytes per second that all cores together read from memory.
+
+    Measured once on a machine and kept in the cache folder. None when there is not enough free memory to measure it.
+    """
+    machine = f"{platform.node()} · {processor()} · {cores()} cores"
+    path = Path(platformdirs.user_cache_dir("inference-playground")) / "bandwidth.json"
+    known = _known(path)
+    if machine not in known and memory_available() > 4 * _BUFFER:
+        known[machine] = _measure()
+        _keep(path, known)
+    return known.get(machine)
+
+
+def _known(path: Path) -> dict[str, float]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return {str(machine): float(speed) for machine, speed in data.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # not measured yet, or not readable: it is measured again
+
+
+def _keep(path: Path, known: dict[str, float]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, "w") as file:
+            json.dump(known, file, indent=1)
+    except (OSError, RunFailed):
+        return  # a folder that cannot be written costs a new measurement next time, no run
+
+
+def _measure() -> float:
+    """The best of several reads, since whatever else runs can only slow one down."""
+    parts = np.array_split(np.empty(_BUFFER // 8, dtype=np.int64), cores())
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(lambda part: part.fill(1), parts))
+        best, end = float("inf"), perf_counter() + _MEASURE_FOR
+        while perf_counter() < end:
+            began = perf_counter()
+            list(pool.map(np.sum, parts))
+            best = min(best, perf_counter() - began)
+    return _BUFFER / best

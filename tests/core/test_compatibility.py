@@ -1,0 +1,88 @@
+"""What is refused before a run, and why."""
+
+import pytest
+
+from core.compatibility import refusals, refuse, refused_techniques
+from core.config import RunConfig
+from core.errors import BadInput
+from core.models.info import ModelInfo
+from core.techniques import CATALOGUE
+
+SHAPE = {
+    "name": "tiny", "path": "/tiny", "format": "safetensors", "architecture": "llama", "engine": "local", "layers": 4,
+    "width": 64, "query_heads": 9, "kv_heads": 3, "head_size": 8, "ffn_width": 96, "vocabulary": 300, "context": 128,
+    "parameters": 10_000,
+}  # fmt: skip
+DENSE = ModelInfo(**SHAPE)
+MIXTURE = ModelInfo(**SHAPE | {"architecture": "mixtral", "experts": 4, "experts_used": 2})
+MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "says"),
+    [
+        (DENSE, "ffn.name=experts", "no experts"),
+        (DENSE, "ffn.name=moefy ffn.experts=7", "does not divide the FFN width 96; near it are 3, 4, 6, 8"),
+        (DENSE, "ffn.name=moefy ffn.experts=4 ffn.top_k=5", "ffn.top_k=5 is more than ffn.experts=4"),
+        (MIXTURE, "ffn.name=moefy", "already is a mixture of 4"),
+        (MIXTURE, "ffn.name=experts ffn.top_k=5", "more than the model's 4"),
+        (DENSE, "heads.name=kv_sharing heads.kv_heads=2", "does not divide the model's 9 query heads; possible are 1, 3, 9"),
+        (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
+        (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
+        (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
+        (MAMBA, "decoding.name=prompt_lookup engine.name=transformers", "recurrent state"),
+        (MAMBA, "run.ignore_eos=true", "does not know the architecture mamba"),
+        (DENSE, "engine.name=transformers cache.name=static", "its own growing one"),
+        (DENSE, "engine.name=transformers weights.name=rtn", "packed weights"),
+        (DENSE, "engine.name=transformers attention.name=window", "attention mask"),
+        (DENSE, "engine.name=transformers heads.name=kv_sharing heads.kv_heads=9", "projections"),
+        (DENSE, "engine.name=transformers ffn.name=moefy", "feed-forward"),
+        (DENSE, "engine.name=transformers weights.name=bnb_nf4 weights.layers=0-1", "all layers"),
+    ],
+)
+def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, settings: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        refuse(RunConfig().set(settings.split()), model)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        (DENSE, "heads.name=kv_sharing heads.kv_heads=9 ffn.name=moefy cache.name=static weights.name=rtn"),
+        (DENSE, "decoding.name=prompt_lookup cache.name=off attention.name=sink_window"),
+        (DENSE, "engine.name=transformers weights.name=cast decoding.name=prompt_lookup"),
+        (MIXTURE, "ffn.name=experts ffn.top_k=4"),
+        (MAMBA, "engine.name=transformers"),
+    ],
+)
+def test_that_what_works_is_let_through(model: ModelInfo, settings: str) -> None:
+    assert refusals(RunConfig().set(settings.split()), model) == []
+
+
+def test_that_every_technique_but_experts_can_be_chosen_on_a_dense_model() -> None:
+    assert set(refused_techniques(RunConfig(), DENSE)) == {("ffn", "experts")}
+
+
+def test_that_nothing_is_refused_for_the_sake_of_a_model_that_is_not_known_yet() -> None:
+    assert refused_techniques(RunConfig(), None) == {}
+
+
+def test_that_a_choice_greys_out_what_it_rules_out_and_nothing_else() -> None:
+    refused = refused_techniques(RunConfig().set(["cache.name=rolling"]), DENSE)
+    assert set(refused) == {("ffn", "experts"), ("decoding", "prompt_lookup"), ("engine", "transformers")}
+    assert "taken back" in refused["decoding", "prompt_lookup"]
+
+
+def test_that_the_transformers_engine_greys_out_what_it_does_not_apply() -> None:
+    refused = refused_techniques(RunConfig().set(["engine.name=transformers"]), DENSE)
+    kept = {(family, name) for family, rows in CATALOGUE.items() for name in rows} - set(refused)
+    assert {name for family, name in kept if family == "cache"} == {"dynamic"}
+    assert ("weights", "bnb_nf4") in kept
+    assert ("weights", "rtn") in refused
+    assert ("engine", "local") in kept
+
+
+def test_that_a_model_of_another_engine_greys_out_the_local_one() -> None:
+    refused = refused_techniques(RunConfig(), MAMBA)
+    assert "does not know the architecture" in refused["engine", "local"]
+    assert ("engine", "transformers") not in refused
