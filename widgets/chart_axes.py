@@ -63,13 +63,6 @@ def off_scale(chart: Chart) -> tuple[Series, ...]:
     return tuple(s for s in lines if most > 0 and s.y.size and float(np.nanmax(s.y)) > OFF_SCALE * most)
 
 
-def has_data(chart: Chart) -> bool:
-    """Whether there is anything to draw."""
-    if chart.heatmap is not None:
-        return bool(np.isfinite(chart.heatmap.values).any())
-    return any(bool(np.isfinite(series.y).any()) for series in chart.series if series.kind != "horizontal_line")
-
-
 def value_axis(low: float, high: float, title: str, most: int, whole_numbers: bool = False) -> Axis:
     """An axis of numbers with at most `most` ticks, its unit scaled to the numbers shown."""
     scale = scale_for(max(abs(low), abs(high)), unit_of(title))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFont, QFontMetricsF
 
-from core.charts.chart import Chart, Series
-from widgets.chart_axes import Axis, View, decade_axis, has_data, heatmap_names, name_axis, off_scale, value_axis, whole
+from core.charts.chart import Chart, Series, has_data
+from widgets.chart_axes import Axis, View, decade_axis, heatmap_names, name_axis, off_scale, value_axis, whole
 from widgets.chart_look import Look
 from widgets.quantity import spoken, unit_of
 from widgets.theme import GRID

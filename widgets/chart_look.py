@@ -60,7 +60,7 @@ def look(dark: bool) -> Look:
 @lru_cache(maxsize=4)
 def _look(dark: bool, family: str) -> Look:
     colours = theme.DARK if dark else theme.LIGHT
-    ground = QColor(colours.raised if not dark else colours.panel)
+    ground = QColor(colours.panel)
     return Look(
         dark=dark,
         ground=ground,
@@ -95,6 +95,7 @@ def _font(family: str, pixels: int, weight: QFont.Weight) -> QFont:
     font.setPixelSize(pixels)
     font.setWeight(weight)
     font.setHintingPreference(QFont.HintingPreference.PreferNoHinting)
+    font.setFeature(QFont.Tag("liga"), 0)  # so that `prefill` is found in a PDF
     return font
 
 

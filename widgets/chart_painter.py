@@ -6,12 +6,14 @@ import numpy as np
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFontMetricsF, QPainter, QPen
 
-from core.charts.chart import Chart
-from widgets.chart_axes import Axis, has_data
+from core.charts.chart import Chart, has_data
+from widgets.chart_axes import Axis
 from widgets.chart_heatmap import draw_cells, enlarged, fraction, image_of
 from widgets.chart_layout import COLOUR_BAR, Entry, Layout, Line, wrap
+from widgets.chart_listing import draw_listing
 from widgets.chart_look import Look, mixed
 from widgets.chart_marks import bar_columns, draw_letters, draw_markers, draw_series, faded
+from widgets.theme import GRID
 
 
 def paint(painter: QPainter, chart: Chart, layout: Layout, look: Look, vector: bool = False) -> None:
@@ -25,12 +27,22 @@ def paint(painter: QPainter, chart: Chart, layout: Layout, look: Look, vector: b
     if not has_data(chart):
         _empty(painter, chart, layout, look)
         return
+    if chart.listing is not None:
+        draw_listing(painter, chart.listing, listing_area(layout), look)
+        _texts(painter, layout.notes, look)
+        return
     pooled = _body(painter, chart, layout, look, vector)
     for entry in layout.legend:
         _entry(painter, chart, entry, look)
     _texts(painter, layout.notes, look)
     corner = f"a pixel shows the largest of {pooled} cells a side" if pooled > 1 else layout.edge_note
     _edge_note(painter, corner, layout, look)
+
+
+def listing_area(layout: Layout) -> QRectF:
+    """Where the rows of a table of text stand."""
+    bottom = layout.notes[0].at.y() - 2 * GRID if layout.notes else layout.area.bottom() - GRID
+    return QRectF(QPointF(layout.title.at.x(), layout.plot.top()), QPointF(layout.area.right() - GRID, bottom))
 
 
 def _header(painter: QPainter, chart: Chart, layout: Layout, look: Look) -> None:

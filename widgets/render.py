@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from PySide6.QtCore import QBuffer, QIODevice, QMarginsF, QRectF, QSize, QSizeF
-from PySide6.QtGui import QImage, QPageSize, QPainter, QPdfWriter
+from PySide6.QtGui import QImage, QImageWriter, QPageSize, QPainter, QPdfWriter
 from PySide6.QtSvg import QSvgGenerator
 
 from core.charts.chart import Chart
@@ -65,7 +65,7 @@ def png_bytes(chart: Chart, size: tuple[int, int] = (960, 600), theme: ThemeName
     paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_)
     painter.end()
     buffer = _open_buffer()
-    image.save(buffer, b"PNG")
+    QImageWriter(buffer, b"png").write(image)
     return bytes(buffer.data().data())
 
 
