@@ -10,12 +10,12 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import platformdirs
 import psutil
 
 from core.environment import cores, processor
 from core.errors import RunFailed
 from core.files import replacing
+from core.folders import cache_folder
 
 _CGROUP = Path("/sys/fs/cgroup")
 _BUFFER = 512 * 2**20  # bytes
@@ -47,7 +47,7 @@ def measured_bandwidth() -> float | None:
     Measured once on a machine and kept in the cache folder. None when there is not enough free memory to measure it.
     """
     machine = f"{platform.node()} · {processor()} · {cores()} cores"
-    path = Path(platformdirs.user_cache_dir("inference-playground")) / "bandwidth.json"
+    path = cache_folder() / "bandwidth.json"
     known = _known(path)
     if machine not in known and memory_available() > 4 * _BUFFER:
         known[machine] = _measure()
