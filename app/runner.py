@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,7 +9,7 @@ from typing import Protocol
 from app.messages import CompareJob, Envelope, Job, JobEnded, RunJob
 from app.progress import Progress, Status
 from app.session import LETTERS, Session
-from core.events import MEASURE, CompareProgress, Event, Failed, RunFinished, RunRequest, RunStarted, Step
+from core.events import CompareProgress, Event, Failed, RunFinished, RunRequest, RunStarted, Step
 from core.trace import Trace
 
 
@@ -37,16 +36,17 @@ class Update:
 
 @dataclass
 class _Job:
-    """columns: request index to session column. then: the job to submit when this one ends well."""
+    """columns: request index to session column. repeat, pending: of the run that each column is in."""
 
     number: int
     columns: tuple[int, ...]
     repeats: int
     progress: Progress
-    then: tuple[RunRequest, ...] = ()
     repeat: dict[int, int] = field(default_factory=dict)
     pending: dict[int, Trace] = field(default_factory=dict)
-    kept: dict[int, Trace] = field(default_factory=dict)
+
+    def is_warm_up(self, column: int) -> bool:
+        return self.repeats > 0 and self.repeat.get(column, 0) == 0
 
 
 class Runner:
@@ -73,16 +73,9 @@ class Runner:
     def compare(self) -> None:
         """Measure the configurations against each other in interleaved repeats, with nothing captured.
 
-        With Inspect on, an inspected run of each comes first, so that there is something to look at.
+        With Inspect on, the warm-up is inspected, and stays in the streams so that there is something to look at.
         """
-        columns = tuple(range(len(self.session.columns)))
-        for column in self.session.columns:
-            column.repeats = []
-        measured = tuple(dataclasses.replace(request, inspect=MEASURE) for request in self.session.requests())
-        if self.session.inspect:
-            self._submit(self.session.requests(), columns, then=measured)
-        else:
-            self._submit(measured, columns, self.session.repeats)
+        self._submit(self.session.requests(), tuple(range(len(self.session.columns))), self.session.repeats)
 
     def continue_from(self, column: int, position: int, token: int) -> None:
         """Run one configuration from a token chosen in its stream. Raises BadInput where there is no such place."""
@@ -91,7 +84,6 @@ class Runner:
     def stop(self) -> None:
         """Tell the engine to stop; the job ends when it says so."""
         if self._job is not None:
-            self._job.then = ()
             self.engine.stop()
 
     def abandon(self) -> None:
@@ -106,17 +98,16 @@ class Runner:
                 self._take(self._job, envelope, update)
         return update
 
-    def _submit(
-        self, requests: tuple[RunRequest, ...], columns: tuple[int, ...], repeats: int = 0, then: tuple[RunRequest, ...] = ()
-    ) -> _Job:
+    def _submit(self, requests: tuple[RunRequest, ...], columns: tuple[int, ...], repeats: int = 0) -> None:
         limits = [request.config.run.max_new_tokens for request in requests]
+        for column in columns:
+            self.session.columns[column].repeats = []
         number = self.engine.submit(CompareJob(requests, repeats) if repeats else RunJob(requests))
-        self._job = _Job(number, columns, repeats, Progress(limits, repeats), then)
-        return self._job
+        self._job = _Job(number, columns, repeats, Progress(limits, repeats))
 
     def _take(self, job: _Job, envelope: Envelope, update: Update) -> None:
         if isinstance(envelope.event, JobEnded):
-            self._end(job, envelope.event, update)
+            self._job, update.ended = None, True
             return
         column = job.columns[envelope.column]
         job.progress.add(column, envelope.event)
@@ -135,23 +126,14 @@ class Runner:
         if isinstance(event, Step) and not trace.tokens:
             update.first_token = True
         trace.add(event)
-        if isinstance(event, RunStarted):
+        if isinstance(event, RunStarted) and (job.is_warm_up(column) or not self._keeps_warm_up(job)):
             shown.trace = trace
         if shown.trace is trace:
             update.columns.add(column)
-        if isinstance(event, RunFinished) and not (job.repeats and job.repeat.get(column, 0) == 0):
+        if isinstance(event, RunFinished) and (not job.is_warm_up(column) or self._keeps_warm_up(job)):
             update.finished.append(trace)
-            if job.repeats:
-                shown.repeats.append(trace)
+        if isinstance(event, RunFinished) and job.repeats and not job.is_warm_up(column):
+            shown.repeats.append(trace)
 
-    def _end(self, job: _Job, ended: JobEnded, update: Update) -> None:
-        failed = any(trace.failed for trace in job.pending.values())
-        self._job = None
-        for column, trace in job.kept.items():
-            self.session.columns[column].trace = trace
-            update.columns.add(column)
-        if job.then and not (ended.stopped or failed):
-            inspected = {column: shown for column in job.columns if (shown := self.session.columns[column].trace)}
-            self._submit(job.then, job.columns, self.session.repeats).kept = inspected
-        else:
-            update.ended = True
+    def _keeps_warm_up(self, job: _Job) -> bool:
+        return job.repeats > 0 and self.session.inspect
