@@ -1,0 +1,56 @@
+"""Labels in the theme's roles, and one that shortens its text to fit."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QLabel, QSizePolicy, QStyle, QStyleOption, QWidget
+
+from widgets.theme import set_role
+
+
+def role_label(role: str, text: str = "", parent: QWidget | None = None, *, wrap: bool = False) -> QLabel:
+    """A label in one of the style sheet's roles; its text can be selected when it wraps."""
+    label = QLabel(text, parent)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setWordWrap(wrap)
+    if wrap:
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        label.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    set_role(label, role)
+    return label
+
+
+def quiet_label(text: str = "", parent: QWidget | None = None, *, wrap: bool = False) -> QLabel:
+    return role_label("small", text, parent, wrap=wrap)
+
+
+def error_label(parent: QWidget | None = None) -> QLabel:
+    """Empty and hidden until there is something to say."""
+    label = role_label("error", "", parent, wrap=True)
+    label.hide()
+    return label
+
+
+class ElidedLabel(QLabel):
+    """One line that ends in … when there is no room; the whole text is its tooltip then."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, super().minimumSizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        option = QStyleOption()
+        option.initFrom(self)
+        rect = self.contentsRect()
+        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, rect.width())
+        self.setToolTip(self.text() if shown != self.text() else "")
+        self.style().drawItemText(
+            painter, rect, int(self.alignment()), option.palette, self.isEnabled(), shown, self.foregroundRole()
+        )
+        self.style().drawPrimitive(QStyle.PrimitiveElement.PE_Widget, option, painter, self)

@@ -1,0 +1,189 @@
+"""A scrolling pane of coloured tokens that takes in a growing trace at the cost of what is new."""
+
+from __future__ import annotations
+
+import math
+
+from PySide6.QtCore import QPointF, QRect, Qt, QTimer
+from PySide6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+    QShowEvent,
+)
+from PySide6.QtWidgets import QAbstractScrollArea, QFrame, QWidget
+
+from core.trace import Trace
+from widgets import theme
+from widgets.stream_items import Divergence, Item, StreamItems
+from widgets.stream_layout import StreamLayout
+from widgets.theme import GRID, mono_font
+from widgets.token_colours import ColourMode, LatencyRange
+from widgets.token_painter import TokenPainter
+
+MARGIN = 2 * GRID
+LONG = 4000  # items from which a resize waits for a pause before laying out again
+
+
+class TokenPane(QAbstractScrollArea):
+    """Paints a trace's tokens. `refresh` takes in what is new and costs only that and the visible lines."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)  # so that lines do not wrap anew when it appears
+        font = mono_font()
+        font.setKerning(False)  # a line's width is then the sum of its tokens'
+        self.setFont(font)
+        metrics = QFontMetricsF(font)
+        self.line_height = math.ceil(metrics.height()) + 6
+        self.lines = StreamLayout(metrics.horizontalAdvance, 400)
+        self.empty_text = ""
+        self.show_rejected = False
+        self._painter = TokenPainter(metrics, self.line_height)
+        self.marks = self._painter.marks
+        self._seen = (-2, -2)  # revisions of the two traces that are painted
+        self._pause = QTimer(self, singleShot=True, interval=60)
+        self._pause.timeout.connect(self._lay_out)
+        self.verticalScrollBar().setSingleStep(self.line_height)
+        theme.notifier.changed.connect(self._restyle)
+        self.set_trace(None, None)
+
+    def set_trace(self, trace: Trace | None, reference: Trace | None) -> None:
+        """Show `trace` from its beginning; `reference` is the run it is compared with, if any."""
+        self.trace, self.reference = trace, reference
+        self.divergence = Divergence(trace, reference)
+        self._rebuild()
+
+    def set_mode(self, mode: ColourMode) -> None:
+        self._painter.mode = mode
+        self.viewport().update()
+
+    def set_gaps(self, gaps: LatencyRange) -> None:
+        """What the latency tints stand for."""
+        if gaps != self._painter.gaps:
+            self._painter.gaps = gaps
+            self.viewport().update()
+
+    def set_show_rejected(self, show: bool) -> None:
+        self.show_rejected = show
+        self._rebuild()
+
+    @property
+    def items(self) -> list[Item]:
+        return self._stream.items
+
+    @property
+    def item_at(self) -> list[int]:
+        """Item index of each position."""
+        return self._stream.item_at
+
+    def refresh(self) -> bool:
+        """Take in what the traces gained; whether there was anything. Returns at once when hidden or unchanged."""
+        seen = (self.trace.revision if self.trace else -1, self.reference.revision if self.reference else -1)
+        if seen == self._seen or not self.isVisible():
+            return False
+        self._seen = seen
+        bar = self.verticalScrollBar()
+        following = bar.value() >= bar.maximum() - self.line_height
+        for item in self._stream.pull():
+            self.lines.append(item.token.text)
+        self.divergence.update()
+        self._update_marks()
+        self._update_range(following)
+        return True
+
+    def _rebuild(self) -> None:
+        self._stream = StreamItems(self.trace, self.show_rejected)
+        self._seen = (-2, -2)
+        self.lines.reset(self._text_width())
+        self._update_marks()
+        if not self.refresh():
+            self._update_range(following=False)
+        if self.trace is None or not self.trace.live:
+            self.verticalScrollBar().setValue(0)
+
+    def _lay_out(self) -> None:
+        """Wrap all items anew; the token at the top stays at the top."""
+        bar = self.verticalScrollBar()
+        following = bar.value() >= bar.maximum() - self.line_height
+        top = self.lines.nearest(bar.value() // self.line_height, 0.0)
+        self.lines.reset(self._text_width())
+        for item in self._stream.items:
+            self.lines.append(item.token.text)
+        self._update_range(following)
+        if top is not None and not following:
+            bar.setValue(self.lines.first_line[top] * self.line_height)
+
+    def _text_width(self) -> float:
+        return float(self.viewport().width() - 2 * MARGIN)
+
+    def _update_range(self, following: bool) -> None:
+        bar = self.verticalScrollBar()
+        page = self.viewport().height()
+        bar.setPageStep(page)
+        bar.setRange(0, max(0, len(self.lines.lines) * self.line_height + 2 * GRID - page))
+        if following:
+            bar.setValue(bar.maximum())
+        self.viewport().update()
+
+    def _update_marks(self) -> None:
+        index = self.divergence.index
+        position = None if index is None else self._stream.prompt + index
+        known = position is not None and position < len(self._stream.item_at)
+        self.marks.differs = self._stream.item_at[position] if position is not None and known else None
+        self.viewport().update()
+
+    def item_box(self, item: int) -> QRect:
+        """Where the item's first part stands, in the viewport."""
+        line, fragment = next(self.lines.fragments_of(item))
+        y = GRID + line * self.line_height - self.verticalScrollBar().value()
+        return QRect(MARGIN + int(fragment.x), y, max(1, int(fragment.width)), self.line_height)
+
+    def item_under(self, point: QPointF, nearest: bool = False) -> int | None:
+        """The item at a point of the viewport, or the nearest one to it."""
+        line = int((point.y() + self.verticalScrollBar().value() - GRID) // self.line_height)
+        return (self.lines.nearest if nearest else self.lines.find)(line, point.x() - MARGIN)
+
+    def reveal(self, item: int) -> None:
+        bar, top = self.verticalScrollBar(), self.lines.first_line[item] * self.line_height
+        if top < bar.value():
+            bar.setValue(top)
+        elif top + self.line_height + 2 * GRID > bar.value() + self.viewport().height():
+            bar.setValue(top + self.line_height + 2 * GRID - self.viewport().height())
+
+    def _restyle(self) -> None:
+        self._painter.restyle()
+        self.viewport().update()
+
+    # Qt
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self.viewport())
+        painter.setFont(self.font())
+        if not self._stream.items:
+            painter.setPen(QColor(theme.colours().muted))
+            box = self.viewport().rect().adjusted(3 * GRID, 0, -3 * GRID, 0)
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self.empty_text)
+            return
+        scrolled = self.verticalScrollBar().value() - GRID
+        first = max(0, (event.rect().top() + scrolled) // self.line_height)
+        last = (event.rect().bottom() + scrolled) // self.line_height
+        for index, line in enumerate(self.lines.lines[first : last + 1], first):
+            self._painter.paint_line(painter, MARGIN, index * self.line_height - scrolled, line, self._stream.items)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if abs(self._text_width() - self.lines.width) < 0.5:
+            self._update_range(following=False)
+        elif len(self._stream.items) > LONG:
+            self._pause.start()
+        else:
+            self._lay_out()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.refresh()
