@@ -146,6 +146,7 @@ def _rope_scaling(metadata: Metadata, head_size: int) -> dict[str, Any]:
     rotated = metadata.whole("rope.dimension_count", head_size)
     if rotated != head_size:
         extra["partial_rotary_factor"] = rotated / head_size
+    scaling: dict[str, Any]
     if metadata.has("rope_factors_long.weight") and metadata.has("rope_factors_short.weight"):
         long, short = (metadata.floats(f"rope_factors_{name}.weight") for name in ("long", "short"))
         scaling = {"rope_type": "longrope", "long_factor": long, "short_factor": short}
