@@ -26,6 +26,11 @@ Job = RunJob | CompareJob
 
 
 @dataclass(frozen=True)
+class Ready:
+    """The engine process has imported what it needs; the client keeps this to itself."""
+
+
+@dataclass(frozen=True)
 class JobEnded:
     """The last word on a job. stopped: it ended because it was told to."""
 

@@ -1,0 +1,138 @@
+"""The window's hold on the engine process: submit, stop, poll, restart; none of them ever waits. Free of Qt and torch."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import signal
+from collections.abc import Iterator
+from time import monotonic
+from typing import Literal, TypeGuard
+
+from app.engine_link import EngineLink
+from app.engine_process import ENGINE, Factories, log_file
+from app.messages import Envelope, Job, JobEnded, Ready
+from core.errors import RunFailed
+from core.events import Failed
+
+State = Literal["starting", "idle", "busy", "dead"]
+STOP_WITHIN = 2.0  # seconds from Stop to the end of a process that does not honour it
+POLL_FOR = 0.008  # seconds of unpacking in one poll, and one batch more at most
+
+
+class EngineClient:
+    """One engine process at a time. death: why the process ended, in one sentence; empty while it lives."""
+
+    def __init__(self, factories: Factories = ENGINE) -> None:
+        self._factories = factories
+        self._last_job = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._link = EngineLink(self._factories)
+        self._ready = False
+        self._open: list[int] = []
+        self._withdrawn: list[Envelope] = []
+        self._column = 0  # whose event came last: an error of the process is told there
+        self._stop_by: float | None = None
+        self._overdue = False
+        self.death = ""
+
+    @property
+    def state(self) -> State:
+        """`starting` until the process has imported what it needs; jobs may be submitted meanwhile."""
+        if self.death:
+            return "dead"
+        if not self._ready:
+            return "starting"
+        return "busy" if self._open else "idle"
+
+    @property
+    def pid(self) -> int | None:
+        return self._link.pid
+
+    def submit(self, job: Job) -> int:
+        """Queue a job; its number comes back in its envelopes. Raises RunFailed when the process has ended."""
+        if self.death:
+            raise RunFailed(self.death)
+        self._last_job += 1
+        self._open.append(self._last_job)
+        self._link.send(self._last_job, job)
+        return self._last_job
+
+    def stop(self) -> None:
+        """Stop every job submitted so far; a process that has not done so within two seconds is ended."""
+        if not self._open:
+            return
+        self._link.stop_number = self._last_job
+        if self._ready:
+            self._stop_by = self._stop_by or monotonic() + STOP_WITHIN
+        else:
+            self._withdrawn = [Envelope(number, 0, JobEnded(True)) for number in self._open]
+            self._open = []
+
+    def poll(self) -> list[Envelope]:
+        """What the engine has said since the last poll, in order; what takes longer to unpack is left for the next one."""
+        said, self._withdrawn = self._withdrawn, []
+        until = monotonic() + POLL_FOR
+        while monotonic() < until:
+            batch = self._link.take()
+            if batch is None:
+                return said + self._unheard()
+            said += [message for message in _unpacked(batch) if self._concerns(message)]
+        return said
+
+    def restart(self) -> None:
+        """A fresh process in place of the present one, dead or alive; its jobs are forgotten."""
+        self._link.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the process."""
+        self._link.close()
+        self.death = "the engine has been closed"
+        self._open = []
+
+    def _concerns(self, message: Envelope | Ready) -> TypeGuard[Envelope]:
+        """Take note of a message; whether it is one for the window."""
+        if isinstance(message, Ready):
+            self._ready = True
+            return False
+        if message.job not in self._open:
+            return False
+        self._column = message.column
+        if isinstance(message.event, JobEnded):
+            self._open.remove(message.job)
+            if all(number > self._link.stop_number for number in self._open):
+                self._stop_by = None
+        return True
+
+    def _unheard(self) -> list[Envelope]:
+        """What the process can no longer say itself, once all that it did say has been read."""
+        if self._stop_by is not None and monotonic() > self._stop_by:
+            self._overdue, self._stop_by = True, None
+            self._link.kill()
+        if self.death or not self._link.lost or self._link.exit_code is None:
+            return []
+        self.death = self._cause(self._link.exit_code)
+        failed = [Envelope(number, self._column, Failed(self.death, False)) for number in self._open[:1]]
+        ended = [Envelope(number, self._column, JobEnded(self._overdue)) for number in self._open]
+        self._open = []
+        return failed + ended
+
+    def _cause(self, exit_code: int) -> str:
+        if self._overdue:
+            return f"the engine did not stop within {STOP_WITHIN:.0f} s, so its process was ended: press Restart"
+        if exit_code == -signal.SIGKILL:
+            how = "killed by signal 9, as the system does when memory runs out"
+        else:
+            how = f"killed by signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+            how += f", details in {log_file()}"
+        return f"the engine process ended unexpectedly ({how}): press Restart"
+
+
+def _unpacked(batch: bytes) -> Iterator[Envelope | Ready]:
+    """A batch is pickles one after another."""
+    stream = io.BytesIO(batch)
+    while stream.tell() < len(batch):
+        yield pickle.load(stream)

@@ -1,0 +1,146 @@
+"""The engine's own process: jobs come in, events go out, and nothing it does can hold up the window."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import Thread
+from typing import Any, Protocol, TextIO
+
+from app.messages import CompareJob, Envelope, Job, JobEnded, Ready
+from app.outbox import Outbox
+from core.errors import BadInput, PlaygroundError
+from core.events import Event, Failed, RunRequest
+from core.folders import cache_folder
+
+_LARGEST_LOG = 2**20  # bytes
+
+Stop = Callable[[], bool]
+
+
+class StopNumber(Protocol):
+    """A number in shared memory: jobs up to it are to stop. It only grows, and needs no lock."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Factories:
+    """What does the work, as `module:attribute`, imported in the engine process alone."""
+
+    engine: str = "core.engine.engine:Engine"
+    compare: str = "core.compare:compare"
+
+
+ENGINE = Factories()
+
+
+def log_file() -> Path:
+    """Where the engine writes errors in full."""
+    return cache_folder() / "engine.log"
+
+
+def main(jobs: Connection, events: Connection, stop_number: StopNumber, factories: Factories) -> None:
+    """Do one job after another until the window is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _log_to(_opened_log())
+    Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    outbox = Outbox(events)
+    worker = _worker(factories, outbox)
+    outbox.put(Ready())
+    while True:
+        try:
+            number, job = jobs.recv()
+        except EOFError:
+            return
+        worker.work(number, job, _stop(stop_number, number))
+
+
+def _worker(factories: Factories, outbox: Outbox) -> Worker:
+    try:
+        return Worker(factories, outbox.put)
+    except Exception:
+        logging.exception("the engine cannot start")
+        raise
+
+
+def _stop(stop_number: StopNumber, number: int) -> Stop:
+    return lambda: stop_number.value >= number
+
+
+class Worker:
+    """Turns jobs into envelopes."""
+
+    def __init__(self, factories: Factories, say: Callable[[Envelope], None]) -> None:
+        self._engine = _imported(factories.engine)()
+        self._compare = _imported(factories.compare)
+        self._say = say
+
+    def work(self, number: int, job: Job, stop: Stop) -> None:
+        """Do one job. Whatever happens in it, its last envelope is JobEnded."""
+        if isinstance(job, CompareJob):
+            self._tell(number, 0, self._compare(self._engine, job.requests, job.repeats, stop))
+        else:
+            self._run(number, job.requests, stop)
+        self._say(Envelope(number, 0, JobEnded(stop())))
+
+    def _run(self, number: int, requests: Sequence[RunRequest], stop: Stop) -> None:
+        for column, request in enumerate(requests):
+            if stop():
+                return
+            self._tell(number, column, ((column, event) for event in self._engine.run(request, stop)))
+
+    def _tell(self, number: int, column: int, events: Iterable[tuple[int, Event]]) -> None:
+        """Pass on the events; the process outlives an error in the middle of them."""
+        try:
+            for column, event in events:
+                self._say(Envelope(number, column, event))
+        except Exception as error:
+            self._say(Envelope(number, column, _failure(error)))
+
+
+def _failure(error: Exception) -> Failed:
+    """One sentence on an error; one that nobody foresaw is logged in full."""
+    if isinstance(error, PlaygroundError):
+        return Failed(str(error), isinstance(error, BadInput))
+    logging.exception("a run broke")
+    first = next(iter(str(error).splitlines()), "")
+    return Failed(f"the run broke: {type(error).__name__}: {first} (in full in {log_file()})", False)
+
+
+def _imported(name: str) -> Any:
+    module, attribute = name.split(":")
+    return getattr(import_module(module), attribute)
+
+
+def _opened_log() -> TextIO:
+    """The log, started anew when it has grown large; standard error where the folder cannot be written."""
+    path = log_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small = not path.exists() or path.stat().st_size < _LARGEST_LOG
+        return path.open("a" if small else "w", encoding="utf-8")
+    except OSError:
+        return sys.stderr
+
+
+def _log_to(log: TextIO) -> None:
+    logging.basicConfig(stream=log, format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    faulthandler.enable(log)
+
+
+def _end_with_parent() -> None:
+    """Sleep until the parent is gone, however it went; no engine is left behind."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)
