@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread
 from time import perf_counter
+from typing import TypeVar
 
 from core.config import RunConfig
 from core.engine.backend import Backend, Progress, Stop, Stopped
@@ -21,7 +24,7 @@ from core.models.info import ModelInfo
 _LOOK_EVERY = 0.05  # seconds
 _ROOM = 1.3  # free memory asked for, in bytes of the weights: conversion holds a matrix twice for a moment
 
-Load = Callable[[Progress], Backend]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,13 @@ class Prepared:
 
     backend: Backend
     seconds: float
+
+    @classmethod
+    def load(cls, config: RunConfig, progress: Progress) -> Prepared:
+        """Load what `config` names."""
+        kind: type[Backend] = config.engine.technique.load()
+        began = perf_counter()
+        return cls(kind.load(config, progress), perf_counter() - began)
 
 
 class Prepareds:
@@ -80,25 +90,28 @@ def weight_bytes(config: RunConfig, info: ModelInfo) -> int:
             return max(info.weight_bytes, info.parameters * 2)
 
 
-def loading(load: Load, stop: Stop) -> Generator[LoadProgress, None, Prepared]:
-    """Run `load` in a thread of its own and yield its progress as it comes; returns what it made.
+def loading(work: Callable[[Progress], T], stop: Stop) -> Generator[LoadProgress, None, T]:
+    """Run `work` in a thread of its own and yield its progress as it comes; returns what it made.
 
-    Raises Stopped once the thread has noticed Stop at its next progress, or whatever `load` raised.
+    Raises Stopped once the thread has noticed Stop at its next progress, or whatever `work` raised.
     """
     said: SimpleQueue[LoadProgress | None] = SimpleQueue()
     cancelled = Flag()
-    outcome = _Outcome()
+    result: Future[T] = Future()
 
     def progress(stage: str, done: int, total: int) -> None:
         if cancelled.is_set():
             raise Stopped
         said.put(LoadProgress(stage, done, total))
 
-    def work() -> None:
-        outcome.of(load, progress)
+    def run() -> None:
+        try:
+            result.set_result(work(progress))
+        except BaseException as error:  # raised again by result(), in the thread that asked
+            result.set_exception(error)
         said.put(None)
 
-    thread = Thread(target=work, name="load", daemon=True)
+    thread = Thread(target=run, name="load", daemon=True)
     thread.start()
     try:
         while (news := _next(said, stop, cancelled)) is not None:
@@ -106,36 +119,13 @@ def loading(load: Load, stop: Stop) -> Generator[LoadProgress, None, Prepared]:
     finally:
         cancelled.set()
         thread.join()
-    return outcome.result()
+    return result.result()
 
 
 def _next(said: SimpleQueue[LoadProgress | None], stop: Stop, cancelled: Flag) -> LoadProgress | None:
-    """The next progress, or None at the end; meanwhile looks at Stop."""
+    """The next progress, or None at the end; looks at Stop meanwhile."""
     while True:
-        try:
-            return said.get(timeout=_LOOK_EVERY)
-        except Empty:
-            pass
         if stop():
             cancelled.set()
-
-
-class _Outcome:
-    """What a thread made, or the error it ended in."""
-
-    def __init__(self) -> None:
-        self._made: Prepared | None = None
-        self._error: BaseException | None = None
-
-    def of(self, load: Load, progress: Progress) -> None:
-        began = perf_counter()
-        try:
-            self._made = Prepared(load(progress), perf_counter() - began)
-        except BaseException as error:  # it is raised again where the result is asked for
-            self._error = error
-
-    def result(self) -> Prepared:
-        if self._error is not None:
-            raise self._error
-        assert self._made is not None
-        return self._made
+        with suppress(Empty):
+            return said.get(timeout=_LOOK_EVERY)

@@ -56,10 +56,10 @@ def trace(tokens: Sequence[Token], tpot: float, inspect: Inspect = MEASURE, prom
 
 
 def token(index: int, id_: int, top: Sequence[int] = (), probabilities: Sequence[float] = ()) -> Token:
-    ids = np.array(top, np.int32) if top else None
-    return Token(
-        index, id_, "t", "sampled", top_ids=ids, top_probabilities=np.array(probabilities, np.float32) if top else None
-    )
+    plain = Token(index, id_, "t", "sampled")
+    if not top:
+        return plain
+    return replace(plain, top_ids=np.array(top, np.int32), top_probabilities=np.array(probabilities, np.float32))
 
 
 def runs(ids: Sequence[int], tpots: Sequence[float]) -> list[Trace]:
@@ -135,7 +135,7 @@ def test_that_the_bound_never_exceeds_the_true_divergence(seed: int, top: int) -
     generator = np.random.default_rng(seed)
     p, q = generator.dirichlet(np.full(30, 0.3), size=2) + 1e-9
     p, q = p / p.sum(), q / q.sum()
-    a, b = (token(0, 0, [*map(int, np.argsort(-x)[:top])], np.sort(x)[::-1][:top]) for x in (p, q))
+    a, b = (token(0, 0, np.argsort(-x)[:top].tolist(), np.sort(x)[::-1][:top].tolist()) for x in (p, q))
     bound = kl_lower_bound(a, b)
     assert bound is not None
     assert 0 <= bound <= (p * np.log(p / q)).sum() + 1e-5

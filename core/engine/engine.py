@@ -1,0 +1,129 @@
+"""The engine: one frozen request in, events out, until the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from core.compatibility import refuse
+from core.config import RunConfig
+from core.engine.backend import Stop, Stopped
+from core.engine.loading import Prepared, Prepareds, loading
+from core.engine.loop import Generation
+from core.engine.prompt import prompt_ids, prompt_tokens
+from core.engine.summary import metrics
+from core.engine.watch import Clock, Watch
+from core.environment import environment
+from core.errors import BadInput, RunFailed
+from core.events import Event, Inspect, Loaded, LoadProgress, Memory, RunFinished, RunRequest, RunStarted
+from core.hardware import measured_bandwidth, memory_budget
+from core.layers import parse_layers
+from core.memory import PeakMemory
+from core.models.find import describe, locate, resolve
+from core.models.info import ModelInfo
+
+
+def never() -> bool:
+    """The Stop of a run that nobody will stop."""
+    return False
+
+
+class Engine:
+    """Runs requests one at a time, and keeps the models they loaded for the next ones."""
+
+    def __init__(self) -> None:
+        self._prepared = Prepareds()
+
+    def run(self, request: RunRequest, stop: Stop = never) -> Iterator[Event]:
+        """The events of one run; the last one is RunFinished.
+
+        `stop` is asked often and ends the run early, with reason `stopped`. A run stopped while loading just ends: it has
+        neither RunStarted nor RunFinished.
+        Raises BadInput before anything is computed, and RunFailed when memory runs out.
+        """
+        clock = Clock()
+        with self._out_of_memory_is_said():
+            yield from clock.outside(self._events(request, stop, clock))
+
+    def _events(self, request: RunRequest, stop: Stop, clock: Clock) -> Iterator[Event]:
+        try:
+            info = yield from _described(request.config.model, stop)
+            refuse(request.config, info)
+            prepared = yield from self._loaded(request.config, info, stop)
+        except Stopped:
+            return
+        yield Loaded(prepared.backend.info, prepared.seconds, prepared.backend.weight_bytes)
+        yield from _generated(prepared, request, stop, clock)
+
+    def _loaded(self, config: RunConfig, info: ModelInfo, stop: Stop) -> Generator[LoadProgress, None, Prepared]:
+        prepared = self._prepared.find(config, info)
+        if prepared is None:
+            self._prepared.make_room(config, info)
+            prepared = yield from loading(lambda progress: Prepared.load(config, progress), stop)
+            self._prepared.keep(config, info, prepared)
+        return prepared
+
+    @contextmanager
+    def _out_of_memory_is_said(self) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._prepared.forget()
+        else:
+            return
+        free = memory_budget() / 2**30
+        raise RunFailed(
+            f"out of memory: the run needed more than the {free:.1f} GiB there are for it; "
+            "choose a smaller model, fewer bits, a shorter prompt or a smaller prefill_chunk"
+        )
+
+
+def _described(model: str, stop: Stop) -> Generator[LoadProgress, None, ModelInfo]:
+    """What is known of the model, which is fetched first where that is needed."""
+    try:
+        locate(model)
+    except BadInput:  # resolve fetches it, or says again what is wrong
+        yield from loading(lambda progress: resolve(model, progress), stop)
+    return describe(model)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch raises a plain RuntimeError when the allocator of the processor fails."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _generated(prepared: Prepared, request: RunRequest, stop: Stop, clock: Clock) -> Iterator[Event]:
+    backend, peak, about = prepared.backend, PeakMemory(), environment()
+    watch = Watch(stop, _attention_layers(request.inspect, backend.info), request.inspect.routing)
+    clock.start()
+    ids = prompt_ids(request, backend.tokenizer, backend.info)
+    with clock.paused():
+        shown = prompt_tokens(ids, backend.tokenizer)
+    yield RunStarted(request.config, backend.info, request.prompt, request.chat, shown, request.inspect, about)
+    generation = Generation(backend, request, ids, watch, clock)
+    yield from generation.events()
+    yield _finished(generation, prepared, peak)
+
+
+def _attention_layers(inspect: Inspect, info: ModelInfo) -> tuple[int, ...]:
+    return parse_layers(inspect.attention_layers, info.layers) if inspect.attention_layers else ()
+
+
+def _finished(generation: Generation, prepared: Prepared, peak: PeakMemory) -> RunFinished:
+    backend, kv = prepared.backend, generation.session.kv_bytes
+    memory = Memory(backend.weight_bytes, kv, peak.working(kv), 0, peak.bytes(), memory_budget())
+    assert generation.reason is not None
+    numbers = metrics(
+        generation.steps,
+        generation.rounds,
+        generation.prompt,
+        memory,
+        prepared.seconds * 1000,
+        backend.pass_bytes,
+        measured_bandwidth(),
+    )
+    return RunFinished(generation.reason, generation.stream.text, numbers, memory)
