@@ -10,6 +10,7 @@ import tokenizers
 
 from core.errors import BadInput
 from core.models.chat_template import Message, render
+from core.models.checkpoint import Checkpoint
 
 SPACE = "▁"  # how SentencePiece vocabularies write a space
 
@@ -57,6 +58,11 @@ class Tokenizer:
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     leading_space: bool = False
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Tokenizer:
+        """The tokenizer beside a checkpoint's weights."""
+        return open_tokenizer(Path(checkpoint.info.path))
+
     @property
     def vocabulary_size(self) -> int:
         return int(self.backend.get_vocab_size(with_added_tokens=True))
@@ -101,11 +107,11 @@ class Tokenizer:
 
 def open_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a `.gguf` file or a model folder; BadInput when it has none or one of an unknown kind."""
-    if path.suffix.lower() == ".gguf":
-        from core.models.gguf_header import read_header
-        from core.models.gguf_tokenizer import tokenizer_of
+    if path.is_dir():
+        from core.models.folder_tokenizer import tokenizer_in
 
-        return tokenizer_of(read_header(path))
-    from core.models.folder_tokenizer import tokenizer_in
+        return tokenizer_in(path)
+    from core.models.gguf_header import read_header
+    from core.models.gguf_tokenizer import tokenizer_of
 
-    return tokenizer_in(path)
+    return tokenizer_of(read_header(path))
