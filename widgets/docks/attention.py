@@ -1,0 +1,165 @@
+"""Attention: who looks at whom in any layer and head, what the pattern hides, and what each head does."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QWidget
+
+from core.charts.attention_map import attention_map
+from core.charts.attention_mask import attention_mask, pattern
+from core.charts.attention_summary import MEASURES, attention_summary
+from core.charts.chart import Chart
+from core.config import RunConfig
+from core.errors import BadInput
+from core.models.info import ModelInfo
+from core.trace import Trace
+from widgets.docks.panel import DockPanel
+from widgets.docks.selector import Selector, selector_row
+from widgets.labels import quiet_label
+from widgets.theme import GRID, small_font
+
+MEAN = -1
+_MEASURES = {"entropy": "entropy", "first": "first tokens", "last": "recent tokens", "kept": "kept by the other's pattern"}
+
+
+class AttentionDock(DockPanel):
+    """The map of a layer and head, the pattern of the configuration, and a summary of every layer and head.
+
+    Before a run the map's place shows the pattern that the configuration of `set_config` will use.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__({"map": "Map", "pattern": "Pattern", "heads": "Layers × heads"}, parent)
+        self._planned: tuple[RunConfig, ModelInfo | None, int] | None = None
+        self.which = Selector("Run", self.redraw)
+        self.layer = Selector("Layer", self.redraw)
+        self.head = Selector("Head", self.redraw)
+        self.measure = Selector("Heads by", self.redraw)
+        self.measure.set_values(tuple(MEASURES), tuple(_MEASURES[name] for name in MEASURES))
+        self.veil = _check("Mask", "Veil what the pattern hides")
+        self.veil.toggled.connect(self.redraw)
+        self.passes = PassSlider()
+        self.passes.slider.valueChanged.connect(self.redraw)
+        self.passes.whole.toggled.connect(self.redraw)
+        self.column.insertLayout(0, selector_row(self.which, self.layer, self.head, self.veil, self.measure))
+        self.column.insertWidget(1, self.passes)
+
+    def set_config(self, config: RunConfig, info: ModelInfo | None, length: int) -> None:
+        """What a run would use now: its pattern is drawn until there is a map. length: tokens of the prompt and the answer."""
+        self._planned = config, info, length
+        self.refresh()
+
+    def _state(self) -> Hashable:
+        return super()._state(), self._planned and (self._planned[0], id(self._planned[1]), self._planned[2])
+
+    def prepare(self) -> None:
+        labels = [label for label, _ in self.traces]
+        self.which.set_values(labels, labels)
+        self.which.setVisible(len(labels) > 1)
+        layers, heads = self._layers(), range(MEAN, self._heads())
+        self.layer.set_values(layers, tuple(map(str, layers)))
+        self.head.set_values(tuple(heads), ("mean of all", *map(str, range(self._heads()))))
+        shown = self.deck.shown
+        captured = bool(self._trace().attention)
+        self.head.setVisible("map" in shown and captured)
+        self.veil.setVisible("map" in shown and captured)
+        self.measure.setVisible("heads" in shown and captured)
+        self.layer.setVisible(bool(layers) and ("map" in shown or "pattern" in shown))
+        self.passes.setVisible("map" in shown and captured)
+        self.passes.set_steps([one.step for one in self._trace().attention.get(self.layer.number(), ())])
+
+    def chart_of(self, key: str) -> Chart:
+        if key == "heads":
+            others = [one for one in self.traces if one[1] is not self._trace()]
+            return attention_summary([(self._label(), self._trace()), *others], measure=str(self.measure.value))
+        if key == "pattern":
+            return self._pattern()
+        return self._map() if self._trace().attention else self._pattern()
+
+    def _map(self) -> Chart:
+        trace = [(self._label(), self._trace())]
+        chart = attention_map(trace, layer=self.layer.number(), head=self.head.number(MEAN), step=self.passes.step)
+        if chart.heatmap is None or self.veil.isChecked():
+            return chart
+        return replace(chart, heatmap=replace(chart.heatmap, overlay=None))
+
+    def _pattern(self) -> Chart:
+        """Of the chosen run; of the configuration as it stands where there is no run."""
+        if self._trace().started is not None or self._planned is None:
+            return attention_mask([(self._label(), self._trace())], layer=self.layer.number())
+        config, info, length = self._planned
+        try:
+            return pattern(config, length, layer=self.layer.number(), layers=info.layers if info else 0)
+        except BadInput as error:
+            return replace(attention_mask([]), empty=f"This configuration has no pattern to draw: {error}.")
+
+    def _layers(self) -> list[int]:
+        """Layers that were captured; all of the model's where nothing was."""
+        trace = self._trace()
+        info = trace.started.info if trace.started else self._planned[1] if self._planned else None
+        return sorted(trace.attention) or list(range(info.layers if info else 0))
+
+    def _heads(self) -> int:
+        maps = next(iter(self._trace().attention.values()), None)
+        return maps[0].weights.shape[0] if maps else 0
+
+    def _trace(self) -> Trace:
+        chosen = [trace for label, trace in self.traces if label == self.which.value]
+        return (chosen or [trace for _, trace in self.traces] or [Trace()])[0]
+
+    def _label(self) -> str:
+        return str(self.which.value or "A")
+
+
+class PassSlider(QWidget):
+    """Every pass in one map, or one pass at a time."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.whole = _check("All passes", "Show every pass in one map; untick to walk through them")
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setAccessibleName("Pass")
+        self.slider.setEnabled(False)
+        self.name = quiet_label("")
+        self.name.setMinimumWidth(8 * GRID)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(GRID // 2, 0, GRID // 2, 0)
+        row.setSpacing(GRID)
+        row.addWidget(self.whole)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.name)
+        self._steps: list[int] = []
+        self.whole.toggled.connect(self._describe)
+        self.slider.valueChanged.connect(self._describe)
+
+    def set_steps(self, steps: list[int]) -> None:
+        """The passes there are, in order; −1 is the prefill, which may have been computed in several chunks."""
+        steps = sorted(set(steps))
+        if steps != self._steps:
+            self._steps = steps
+            self.slider.blockSignals(True)
+            self.slider.setRange(0, max(0, len(steps) - 1))
+            self.slider.blockSignals(False)
+        self._describe()
+
+    @property
+    def step(self) -> int | None:
+        """The chosen pass; None is all of them."""
+        return None if self.whole.isChecked() or not self._steps else self._steps[self.slider.value()]
+
+    def _describe(self) -> None:
+        step = self.step
+        self.slider.setEnabled(not self.whole.isChecked())
+        count = f"{len(self._steps)} passes"
+        self.name.setText(count if step is None else "prefill" if step < 0 else f"pass {step + 1} of {len(self._steps) - 1}")
+
+
+def _check(text: str, tip: str) -> QCheckBox:
+    box = QCheckBox(text)
+    box.setChecked(True)
+    box.setToolTip(tip)
+    box.setFont(small_font())
+    return box

@@ -1,0 +1,92 @@
+"""Several charts in one dock: all of them where there is room, else one at a time behind tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PySide6.QtCore import QSize, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QGridLayout, QTabBar, QVBoxLayout, QWidget
+
+from core.charts.chart import Chart
+from widgets.chart_view import ChartView
+from widgets.theme import GRID
+
+LEAST_WIDTH, LEAST_HEIGHT = 400, 250  # of one chart among others
+MOST_COLUMNS = 3
+
+
+class Deck(QWidget):
+    """Chart views by the name of their tab. `shown_changed`: another set of charts can be seen now."""
+
+    shown_changed = Signal()
+    export_requested = Signal(object)
+
+    def __init__(self, names: Mapping[str, str], parent: QWidget | None = None) -> None:
+        """names: key of each chart to the text of its tab."""
+        super().__init__(parent)
+        self._views = {key: ChartView() for key in names}
+        self.tabs = QTabBar(drawBase=False, expanding=False)
+        self.tabs.setAccessibleName("Charts of this dock")
+        for text in names.values():
+            self.tabs.addTab(text)
+        self.tabs.setVisible(len(names) > 1)
+        self._holder = QWidget()
+        self._grid = QGridLayout(self._holder)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setSpacing(GRID // 2)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.tabs)
+        column.addWidget(self._holder, 1)
+        for view in self._views.values():
+            view.export_requested.connect(self.export_requested)
+        self._columns = -1
+        self.tabs.currentChanged.connect(lambda _index: self._arrange(self._columns))
+        self._arrange(0)
+
+    def __getitem__(self, key: str) -> ChartView:
+        return self._views[key]
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Keys of the charts that can be seen."""
+        return tuple(self._views) if self._columns else (tuple(self._views)[self.tabs.currentIndex()],)
+
+    def show_chart(self, key: str) -> None:
+        """Bring a chart to the front."""
+        self.tabs.setCurrentIndex(tuple(self._views).index(key))
+
+    def charts(self) -> list[Chart]:
+        """The charts that can be seen, as they are."""
+        return [self._views[key].chart for key in self.shown]
+
+    def _arrange(self, columns: int) -> None:
+        """All charts in so many columns; 0 is one at a time."""
+        self._columns = columns
+        self.tabs.setVisible(columns == 0 and len(self._views) > 1)
+        for view in self._views.values():
+            self._grid.removeWidget(view)
+            view.setParent(self._holder)
+            view.hide()
+        for place, key in enumerate(self.shown):
+            last_alone = columns > 1 and place == len(self._views) - 1 and place % columns == 0
+            self._grid.addWidget(self._views[key], *divmod(place, columns or 1), 1, columns if last_alone else 1)
+            self._views[key].show()
+        self.shown_changed.emit()
+
+    def _room(self) -> int:
+        """Columns in which all charts fit, 0 when they do not."""
+        count = len(self._views)
+        columns = min(count, MOST_COLUMNS, self.width() // LEAST_WIDTH)
+        fits = count > 1 and columns > 0 and -(-count // columns) * LEAST_HEIGHT <= self.height()
+        return columns if fits else 0
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(240, 180)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self._room() != self._columns:
+            self._arrange(self._room())
