@@ -191,8 +191,8 @@ def test_that_a_suspended_engine_blocks_nobody(client):
 
 def test_that_no_engine_outlives_the_window():
     script = (
-        "from app.engine_client import EngineClient; from tests.app.test_engine_client import ODD, _job, _poll_until, _running\n"
-        "import sys, time\n"
+        "import time\nfrom app.engine_client import EngineClient\n"
+        "from tests.app.test_engine_client import ODD, _job, _poll_until, _running\n"
         "if __name__ == '__main__':\n"
         "    client = EngineClient(ODD); client.submit(_job('hang')); _poll_until(client, _running)\n"
         "    print(client.pid, flush=True); time.sleep(60)\n"
