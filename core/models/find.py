@@ -9,9 +9,8 @@ from pathlib import Path
 
 from core.errors import BadInput
 from core.models import gguf_file, safetensors_folder
-from core.models.cache import model_folder
 from core.models.checkpoint import Checkpoint
-from core.models.default import DEFAULT_FILE, default_path, fetch_default, is_fetched
+from core.models.default import DEFAULT_FILE, default_path, fetch_default, is_fetched, model_folder
 from core.models.gguf_file import GgufCheckpoint
 from core.models.hub import hub_snapshot
 from core.models.info import ModelInfo

@@ -63,8 +63,8 @@ def _check(path: Path, config: Mapping[str, Any]) -> None:
             raise BadInput(f"{path}: {key} is {value!r}, not a positive whole number")
 
 
-def describe_config(folder: Path, config: Mapping[str, Any], parameters: int, tensor_bytes: dict[str, int]) -> ModelInfo:
-    """What `config` says, with what the tensors' headers add up to."""
+def describe_config(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
+    """What `config` says; the tensors' headers are still to be counted."""
     architecture = str(config["model_type"])
     local = architecture in LOCAL_ARCHITECTURES and not config.get("quantization_config")
     heads, width = _size(config, "num_attention_heads"), _size(config, "hidden_size")
@@ -83,8 +83,7 @@ def describe_config(folder: Path, config: Mapping[str, Any], parameters: int, te
         ffn_width=_size(config, "intermediate_size"),
         vocabulary=_size(config, "vocab_size"),
         context=_size(config, "max_position_embeddings") or 2048,
-        parameters=parameters,
-        tensor_bytes=tensor_bytes,
+        parameters=0,
         tied_head=bool(config.get("tie_word_embeddings")),
         experts=int(config.get("num_local_experts") or config.get("num_experts") or 0),
         experts_used=int(config.get("num_experts_per_tok") or 0),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -13,7 +12,7 @@ import numpy as np
 
 from core.decoder.architectures import LOCAL_ARCHITECTURES
 from core.errors import BadInput
-from core.models.checkpoint import Checkpoint, StoredTensor, vector
+from core.models.checkpoint import Checkpoint, StoredTensor, bytes_by_kind, vector
 from core.models.gguf_config import Metadata, config_of, model_type
 from core.models.gguf_header import READABLE, Header, TensorEntry, read_header
 from core.models.gguf_names import IN_CONFIG, expert_names, hugging_face_name
@@ -70,9 +69,7 @@ def describe_header(header: Header) -> ModelInfo:
     config = config_of(header) if local else _unknown_config(metadata)
     heads = config["num_attention_heads"]
     template = header.metadata.get("tokenizer.chat_template")
-    sizes: Counter[str] = Counter()
-    for entry in header.tensors.values():
-        sizes[entry.kind] += entry.nbytes
+    embedding = header.tensors.get("token_embd.weight")
     return ModelInfo(
         name=str(header.metadata.get("general.name") or header.path.stem),
         path=str(header.path.absolute()),
@@ -88,13 +85,19 @@ def describe_header(header: Header) -> ModelInfo:
         vocabulary=config["vocab_size"],
         context=config["max_position_embeddings"],
         parameters=sum(prod(entry.shape) for name, entry in header.tensors.items() if name not in IN_CONFIG),
-        tensor_bytes=dict(sizes),
+        tensor_bytes=bytes_by_kind(header.tensors.values()),
+        matrix_bytes=bytes_by_kind(entry for entry in header.tensors.values() if _in_layer(entry)),
+        embedding_bytes=embedding.nbytes if embedding else 0,
         tied_head="output.weight" not in header.tensors,
         experts=config.get("num_local_experts") or config.get("num_experts") or 0,
         experts_used=config.get("num_experts_per_tok", 0),
         sliding_window=config.get("sliding_window") or 0,
         chat_template=template if isinstance(template, str) else None,
     )
+
+
+def _in_layer(entry: TensorEntry) -> bool:
+    return entry.name.startswith("blk.") and len(entry.shape) > 1
 
 
 def _unknown_config(metadata: Metadata) -> dict[str, Any]:

@@ -11,7 +11,8 @@ class ModelInfo:
 
     name: shown to a person. path: absolute. format: `gguf` or `safetensors`.
     architecture: transformers' model_type (`llama`, `qwen2`, …). engine: which engine can run it.
-    tensor_bytes: stored type (`Q4_1`, `BF16`, …) to bytes in the file.
+    tensor_bytes: stored type (`Q4_1`, `BF16`, …) to bytes in the file. matrix_bytes: the same, of the matrices inside the
+    layers alone, which weight techniques change. embedding_bytes: of the token embedding, in the file.
     """
 
     name: str
@@ -29,6 +30,8 @@ class ModelInfo:
     context: int
     parameters: int
     tensor_bytes: dict[str, int] = field(default_factory=dict)
+    matrix_bytes: dict[str, int] = field(default_factory=dict)
+    embedding_bytes: int = 0
     tied_head: bool = False
     experts: int = 0
     experts_used: int = 0

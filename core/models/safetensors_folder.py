@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import BadInput
-from core.models.checkpoint import Checkpoint, StoredTensor
+from core.models.checkpoint import Checkpoint, StoredTensor, bytes_by_kind
 from core.models.folder_config import config_in, describe_config
 from core.models.folder_tokenizer import read_json
 from core.models.info import ModelInfo
@@ -69,13 +68,16 @@ def describe(folder: Path) -> ModelInfo:
 
 
 def _info(folder: Path, config: Mapping[str, Any], entries: Mapping[str, TensorEntry]) -> ModelInfo:
-    sizes: Counter[str] = Counter()
     tied = bool(config.get("tie_word_embeddings"))
     kept = {name: entry for name, entry in entries.items() if not (tied and name == "lm_head.weight")}
-    for entry in kept.values():
-        sizes[entry.kind] += entry.nbytes
-    parameters = sum(prod(entry.shape) for entry in kept.values())
-    return describe_config(folder, config, parameters, dict(sizes))
+    embedding = kept.get("model.embed_tokens.weight")
+    return replace(
+        describe_config(folder, config),
+        parameters=sum(prod(entry.shape) for entry in kept.values()),
+        tensor_bytes=bytes_by_kind(kept.values()),
+        matrix_bytes=bytes_by_kind(entry for name, entry in kept.items() if ".layers." in name and len(entry.shape) > 1),
+        embedding_bytes=embedding.nbytes if embedding else 0,
+    )
 
 
 def entries_in(folder: Path) -> dict[str, TensorEntry]:
