@@ -93,11 +93,17 @@ def _check(event: Event) -> None:
             for token in event.tokens:
                 _check_token(token)
         case AttentionCaptured():
-            if event.weights.ndim != 3 or event.key_positions.shape != event.weights.shape[2:]:
+            if event.weights.ndim != 3 or event.key_positions.shape != event.weights.shape[2:] or event.first_query < 0:
                 raise Fault("an attention map is not [heads, queries, keys] with a position a key")
         case RoutingCaptured():
-            if event.experts.ndim != 2 or event.experts.shape != event.weights.shape:
+            if event.experts.ndim != 2 or event.experts.shape != event.weights.shape or not _are_experts(event):
                 raise Fault("a routing map is not [tokens, experts] with a weight each")
+
+
+def _are_experts(event: RoutingCaptured) -> bool:
+    chosen = event.experts
+    known = chosen.dtype.kind in "iu" and 0 < event.expert_count < 2**16
+    return known and (not chosen.size or (chosen.min() >= 0 and chosen.max() < event.expert_count))
 
 
 def _check_token(token: Token) -> None:

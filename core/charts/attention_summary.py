@@ -1,0 +1,116 @@
+"""What every head does, on one map of layers and heads: how spread its attention is and where it goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from core.attention.mask import FULL, Reach, reaches
+from core.charts.chart import Chart, Heatmap
+from core.charts.labelled import Labelled, counted, ending_notes
+from core.errors import BadInput
+from core.events import AttentionCaptured
+from core.trace import Trace
+
+FIRST, LAST = 4, 64  # tokens at the start and at the end whose share is told
+MEASURES = {
+    "entropy": "Entropy of the attention weights, mean over the captured queries: 0 is one token, ln n is n tokens alike.",
+    "first": f"Share of the attention weight on the first {FIRST} tokens (sinks), mean over the captured queries.",
+    "last": f"Share of the attention weight on the {LAST} most recent tokens, mean over the captured queries.",
+    "kept": "Share of the attention weight that the other configuration's pattern would keep, mean over the captured queries.",
+}
+
+
+def attention_summary(traces: Labelled, *, measure: str = "entropy") -> Chart:
+    """Layers × heads of the first trace. measure: `entropy`, `first`, `last` or `kept` (by the second trace's pattern)."""
+    if measure not in MEASURES:
+        raise BadInput(f"measure={measure}: there are {', '.join(MEASURES)}")
+    trace = traces[0][1] if traces else Trace()
+    patterns = _patterns(traces) if measure == "kept" else {}
+    values = None if measure == "kept" and not patterns else _values(trace, measure, patterns)
+    return Chart(
+        name="attention_summary",
+        title=f"Attention by layer and head: {_TITLES[measure]}",
+        badge="derived",
+        definition=MEASURES[measure],
+        x_label="head",
+        y_label="layer",
+        heatmap=None if values is None else _heatmap(trace, values, measure),
+        notes=(*_notes(trace, measure), *ending_notes(traces[:1])),
+        empty=_empty(trace, measure),
+    )
+
+
+_TITLES = {
+    "entropy": "entropy", "first": f"weight on the first {FIRST} tokens", "last": f"weight on the last {LAST} tokens",
+    "kept": "weight kept by the other pattern",
+}  # fmt: skip
+
+
+def _patterns(traces: Labelled) -> dict[int, Reach]:
+    """Reach by layer of the first other configuration that does not see everything."""
+    started = [trace.started for _, trace in traces[1:] if trace.started is not None]
+    other = next((one for one in started if one.config.attention.name != "full"), None)
+    return {} if other is None else dict(enumerate(reaches(other.config.attention, other.info.layers)))
+
+
+def _values(trace: Trace, measure: str, patterns: dict[int, Reach]) -> np.ndarray | None:
+    """[captured layers, H], by layer."""
+    rows = [_layer(trace.attention[layer], measure, patterns.get(layer, FULL)) for layer in sorted(trace.attention)]
+    return np.stack(rows) if rows else None
+
+
+def _layer(maps: list[AttentionCaptured], measure: str, reach: Reach) -> np.ndarray:
+    """[H], mean over all captured queries of a layer."""
+    queries = np.array([one.weights.shape[1] for one in maps], float)
+    means = np.stack([_entropy(one) if measure == "entropy" else _share(one, _cells(one, measure, reach)) for one in maps])
+    mean: np.ndarray = (means * queries[:, None]).sum(0) / queries.sum()
+    return mean
+
+
+def _entropy(one: AttentionCaptured) -> np.ndarray:
+    weights = one.weights.astype(np.float32)
+    entropy: np.ndarray = -(weights * np.log(np.maximum(weights, 1e-12))).sum(-1).mean(1)
+    return entropy
+
+
+def _share(one: AttentionCaptured, chosen: np.ndarray) -> np.ndarray:
+    """Mean weight on the chosen cells [T, S]."""
+    share: np.ndarray = np.einsum("hts,ts->ht", one.weights.astype(np.float32), chosen.astype(np.float32)).mean(1)
+    return share
+
+
+def _cells(one: AttentionCaptured, measure: str, reach: Reach) -> np.ndarray:
+    """The cells [T, S] whose weight the measure adds up."""
+    if measure == "first":
+        return np.broadcast_to(one.key_positions < FIRST, one.weights.shape[1:])
+    pattern = Reach(0, LAST) if measure == "last" else reach
+    cells: np.ndarray = pattern.allowed(_queries(one), one.key_positions)
+    return cells
+
+
+def _queries(one: AttentionCaptured) -> np.ndarray:
+    return np.arange(one.first_query, one.first_query + one.weights.shape[1])
+
+
+def _heatmap(trace: Trace, values: np.ndarray, measure: str) -> Heatmap:
+    layers = tuple(str(layer) for layer in sorted(trace.attention))
+    heads = tuple(map(str, range(values.shape[1])))
+    if measure == "entropy":
+        return Heatmap(values, layers, heads, 0.0, max(1e-6, float(values.max())), "nats")
+    return Heatmap(values, layers, heads, 0.0, 1.0, "share of attention weight")
+
+
+def _notes(trace: Trace, measure: str) -> tuple[str, ...]:
+    queries = sum(one.weights.shape[1] for maps in list(trace.attention.values())[:1] for one in maps)
+    length = len(trace.all_tokens)
+    short = (f"the text has {length} tokens, so the last {LAST} are all or most of it",) if length < 2 * LAST else ()
+    return (f"{counted(queries, 'query')} captured", *(short if measure == "last" else ())) if queries else ()
+
+
+def _empty(trace: Trace, measure: str) -> str:
+    if trace.attention and measure == "kept":
+        return (
+            "Give another configuration a sparse attention technique, such as window, and run both: here each head of the "
+            "first shows how much of its attention that pattern would keep."
+        )
+    return "Turn on Inspect and run: here every layer and head shows how spread its attention is and where it goes."

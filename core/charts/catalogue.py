@@ -1,0 +1,78 @@
+"""Every chart of a trace by name: what `export --chart` takes, what docks show and what the report holds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.charts import memory as memory_charts
+from core.charts.attention_map import attention_map
+from core.charts.attention_mask import attention_mask
+from core.charts.attention_summary import attention_summary
+from core.charts.chart import Chart
+from core.charts.experts import expert_load, expert_routing
+from core.charts.labelled import Labelled
+from core.charts.latency_phases import latency_phases
+from core.charts.latency_tokens import latency_histogram, latency_tokens
+from core.charts.quality import quality, quality_kl, quality_probability
+from core.charts.speculation import acceptance, speculation_rounds, speculation_table
+from core.charts.uncertainty import entropy, probability
+from core.errors import BadInput
+from core.techniques import neighbours
+
+
+@dataclass(frozen=True)
+class Builder:
+    """One chart of the catalogue. single: it shows the first trace given; others put all of them side by side.
+
+    build(traces, **selection): the selections it takes are `selects`, such as `layer`, `head`, `step`, `measure`, `per`.
+    """
+
+    name: str
+    title: str
+    dock: str
+    build: Callable[..., Chart]
+    single: bool = False
+
+    @property
+    def selects(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.build).parameters)[1:]
+
+
+CHARTS: dict[str, Builder] = {
+    builder.name: builder
+    for builder in (
+        Builder("attention_map", "Attention", "attention", attention_map, single=True),
+        Builder("attention_mask", "Pattern", "attention", attention_mask, single=True),
+        Builder("attention_summary", "Layers and heads", "attention", attention_summary, single=True),
+        Builder("latency_phases", "Phases", "latency", latency_phases),
+        Builder("latency_tokens", "Each token", "latency", latency_tokens),
+        Builder("latency_histogram", "Histogram", "latency", latency_histogram),
+        Builder("memory", "Memory", "memory", memory_charts.memory),
+        Builder("kv_growth", "KV cache", "memory", memory_charts.kv_growth),
+        Builder("kv_tokens", "KV tokens", "memory", memory_charts.kv_tokens),
+        Builder("speculation_rounds", "Rounds", "speculation", speculation_rounds, single=True),
+        Builder("acceptance", "Acceptance", "speculation", acceptance),
+        Builder("speculation_table", "Text", "speculation", speculation_table, single=True),
+        Builder("expert_routing", "Routing", "experts", expert_routing, single=True),
+        Builder("expert_load", "Load", "experts", expert_load, single=True),
+        Builder("quality", "Agreement", "quality", quality),
+        Builder("quality_kl", "KL divergence", "quality", quality_kl),
+        Builder("quality_probability", "A's tokens", "quality", quality_probability),
+        Builder("probability", "Probability", "quality", probability),
+        Builder("entropy", "Entropy", "quality", entropy),
+    )
+}
+
+
+def build(name: str, traces: Labelled, **selection: Any) -> Chart:
+    """The chart called `name` of labelled traces; BadInput for an unknown name or selection."""
+    if name not in CHARTS:
+        raise BadInput(f"there is no chart {name!r}; {neighbours(name, CHARTS)}")
+    builder = CHARTS[name]
+    for key in selection:
+        if key not in builder.selects:
+            raise BadInput(f"chart {name} has no selection {key!r}; {neighbours(key, builder.selects)}")
+    return builder.build(traces, **selection)

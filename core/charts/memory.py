@@ -1,0 +1,115 @@
+"""Bytes held by a run: weights, keys and values, activations and draft against the budget, and the cache as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from core.charts.chart import Chart, Series
+from core.charts.labelled import Labelled, columns, counted, ending_notes, prefix
+from core.events import Memory
+from core.trace import Trace
+
+_PARTS = {"weights": "weights", "kv": "KV cache", "activations": "activations", "draft": "draft model"}
+
+
+def memory(traces: Labelled) -> Chart:
+    """A stacked bar a configuration, its peak as a point and the budget as a line."""
+    known = [(label, column, found) for label, column, trace in columns(traces) if (found := held(trace)) is not None]
+    return Chart(
+        name="memory",
+        title="Memory",
+        badge="measured",
+        definition="Bytes held at the end of the run. Peak: highest resident memory of the engine process, libraries included. "
+        "Budget: memory the process may still use, and what it uses.",
+        y_label="memory (B)",
+        series=tuple(_series(known)),
+        categories=tuple(label for label, _, _ in known),
+        notes=(*_unknown(traces, known), *ending_notes(traces)),
+        empty="Run: here the bytes of weights, keys and values, and activations stand against what is free.",
+    )
+
+
+def held(trace: Trace) -> Memory | None:
+    """What the run held at its end; while it runs, what is known of it so far."""
+    if trace.finished is not None:
+        return trace.finished.memory
+    if trace.loaded is None:
+        return None
+    return Memory(trace.loaded.weight_bytes, trace.steps[-1].kv_bytes if trace.steps else 0, None, 0, None, None)
+
+
+def _series(known: list[tuple[str, int, Memory]]) -> Iterator[Series]:
+    places = np.arange(len(known))
+    base = np.zeros(len(known))
+    for name, label in _PARTS.items():
+        y = _bytes(known, name)
+        if (y > 0).any():
+            yield Series(label, places, y, "bar", 0, name, base=base.copy())
+        base += np.nan_to_num(y)
+    yield from _levels(known, places)
+
+
+def _levels(known: list[tuple[str, int, Memory]], places: np.ndarray) -> Iterator[Series]:
+    peak, budget = _bytes(known, "peak"), _bytes(known, "budget")
+    if np.isfinite(peak).any():
+        yield Series("peak", places, peak, "scatter", 0, "peak")
+    if np.isfinite(budget).any():
+        levels = np.unique(budget[np.isfinite(budget)])
+        yield Series("budget", np.zeros(levels.size), levels, "horizontal_line", 0, "budget")
+
+
+def _bytes(known: list[tuple[str, int, Memory]], name: str) -> np.ndarray:
+    values = [getattr(found, name) for _, _, found in known]
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+def _unknown(traces: Labelled, known: list[tuple[str, int, Memory]]) -> tuple[str, ...]:
+    """What the platform does not tell."""
+    lacks = {label: [name for name in ("activations", "peak", "budget") if getattr(m, name) is None] for label, _, m in known}
+    return tuple(f"{prefix(traces, label)}{', '.join(names)} unavailable" for label, names in lacks.items() if names)
+
+
+def kv_growth(traces: Labelled) -> Chart:
+    """Bytes held for keys and values after each step."""
+    return Chart(
+        name="kv_growth",
+        title="KV cache",
+        badge="measured",
+        definition="Bytes held for keys and values after each pass, over the tokens generated so far.",
+        x_label="generated token",
+        y_label="KV cache (B)",
+        series=tuple(_growth(label, column, trace, "kv_bytes") for label, column, trace in columns(traces) if trace.steps),
+        notes=(*_ends(traces), *ending_notes(traces)),
+        empty="Run: here the memory of keys and values grows with every token.",
+    )
+
+
+def kv_tokens(traces: Labelled) -> Chart:
+    """Tokens whose keys and values are held after each step."""
+    return Chart(
+        name="kv_tokens",
+        title="Tokens in the KV cache",
+        badge="measured",
+        definition="Tokens whose keys and values are held after each pass, over the tokens generated so far.",
+        x_label="generated token",
+        y_label="tokens",
+        series=tuple(_growth(label, column, trace, "kv_tokens") for label, column, trace in columns(traces) if trace.steps),
+        notes=(*_ends(traces), *ending_notes(traces)),
+        empty="Run: here the tokens in the cache are counted step by step, and what an eviction drops.",
+    )
+
+
+def _growth(label: str, column: int, trace: Trace, quantity: str) -> Series:
+    made = np.cumsum([len(step.tokens) for step in trace.steps])
+    return Series(label, made, np.array([getattr(step, quantity) for step in trace.steps], float), "step", column)
+
+
+def _ends(traces: Labelled) -> tuple[str, ...]:
+    ends = [(prefix(traces, label), trace.steps[-1]) for label, trace in traces if trace.steps]
+    return tuple(
+        f"{start}{counted(step.kv_tokens, 'token')} held at the end"
+        + (f", {step.kv_bytes / step.kv_tokens / 1024:.1f} KiB a token" if step.kv_tokens else "")
+        for start, step in ends
+    )
