@@ -38,7 +38,7 @@ def resolve(name: str, progress: Callable[[str, int, int], None] = silent) -> Pa
     """
     if name == "default":
         return default_path() if is_fetched() else fetch_default(progress)
-    if _is_hub_id(name):
+    if is_hub_id(name):
         return hub_snapshot(name, progress)
     return _local(name)
 
@@ -49,7 +49,7 @@ def locate(name: str) -> Path:
         if not is_fetched():
             raise BadInput("the default model is not fetched yet: inference-playground models fetch default")
         return default_path()
-    if _is_hub_id(name):
+    if is_hub_id(name):
         return hub_snapshot(name, None)
     return _local(name)
 
@@ -77,7 +77,8 @@ def available() -> list[Available]:
     return found + [Available(str(path), path) for path in (*files, *folders)]
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether `name` can only be meant as a hub id `owner/name`, and not as a path on this machine."""
     is_file_name = name.lower().endswith((".gguf", ".safetensors", *PICKLES))
     return _HUB_ID.fullmatch(name) is not None and not name.startswith(".") and not is_file_name and not Path(name).exists()
 
