@@ -128,7 +128,8 @@ def _y_range(chart: Chart) -> tuple[float, float]:
         return 0.0, 1.0
     floor = 0.0 if low >= 0 else low - 0.06 * (max(high, 0) - low)
     span = max(high, 0.0) - floor
-    return (floor, max(high, 0.0) + 0.08 * span) if span > 0 else (0.0, 1.0)
+    headroom = 0.16 if hidden else 0.08
+    return (floor, max(high, 0.0) + headroom * span) if span > 0 else (0.0, 1.0)
 
 
 def _highest(series: Any) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent, QWheelEvent
+from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent, QWheelEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from core.charts.chart import Chart, has_data
@@ -20,6 +20,7 @@ _MOVES: dict[int, Move] = {
     Qt.Key.Key_Home: "home", Qt.Key.Key_End: "end",
 }  # fmt: skip
 _ZOOM_STEP = 1.25
+_BY_KEYBOARD = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason, Qt.FocusReason.ShortcutFocusReason)
 
 
 class ChartCanvas(QWidget):
@@ -36,6 +37,7 @@ class ChartCanvas(QWidget):
         self._view: View | None = None
         self._place: Place | None = None
         self._dragged_from: QPointF | None = None
+        self._ringed = False
         self.reserve = 0.0
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -139,10 +141,14 @@ class ChartCanvas(QWidget):
         painter.setFont(self._look().small)
         if self._place is not None and has_data(self._chart):
             self._draw_read_out(painter, self._place)
-        if self.hasFocus():
+        if self._ringed and self.hasFocus():
             painter.setPen(QPen(self._look().accent, 1.0))
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5))
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        self._ringed = event.reason() in _BY_KEYBOARD
+        super().focusInEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         self.invalidate()

@@ -15,6 +15,7 @@ from widgets.theme import GRID
 
 SWATCH = 24.0  # width of a legend sample
 COLOUR_BAR = 12.0
+TALL = 440.0  # one as high as this has room for long notes
 ROOMY = 240.0  # a chart lower than this leaves its definition and notes to the tool tip
 
 
@@ -59,7 +60,7 @@ def lay_out(chart: Chart, area: QRectF, look: Look, view: View | None = None, re
     roomy = area.height() >= ROOMY
     title, badge = _title(chart, inner, look, reserve)
     top = inner.top() + look.line(look.title) + 2
-    header = _text(chart.definition, inner, top, look, most=2) if roomy else ()
+    header = _text(chart.definition, inner, top, look, most=3 if inner.height() >= TALL else 2) if roomy else ()
     top += len(header) * look.line(look.small) + 4
     legend = _legend(chart, inner, top, look)
     top = (legend[-1].sample.bottom() if legend else top) + GRID
@@ -102,15 +103,17 @@ def _text(text: str, inner: QRectF, top: float, look: Look, most: int) -> tuple[
 
 
 def _notes(chart: Chart, inner: QRectF, look: Look) -> tuple[Line, ...]:
-    text = "  ·  ".join(chart.notes)
-    count = len(wrap(text, inner.width(), look.small, 2))
-    return _text(text, inner, inner.bottom() - count * look.line(look.small), look, most=2)
+    text, most = " · ".join(chart.notes), 4 if inner.height() >= TALL else 2
+    count = len(wrap(text, inner.width(), look.small, most))
+    return _text(text, inner, inner.bottom() - count * look.line(look.small), look, most)
 
 
 def legend_series(chart: Chart) -> tuple[Series, ...]:
     """The series that the legend names: one of each label, and none where there is only one."""
-    by_label = {series.label: series for series in reversed(chart.series)}
-    return tuple(reversed(by_label.values())) if len(by_label) > 1 and has_data(chart) else ()
+    by_label: dict[str, Series] = {}
+    for series in chart.series:
+        by_label.setdefault(series.label, series)
+    return tuple(by_label.values()) if len(by_label) > 1 and has_data(chart) else ()
 
 
 def _legend(chart: Chart, inner: QRectF, top: float, look: Look) -> tuple[Entry, ...]:

@@ -15,11 +15,39 @@ from widgets.theme import GRID
 
 _SAMPLE = 200  # rows measured to find the widths
 LEAST = 48.0
+MOST_COLUMNS, FEW_ROWS = 6, 4
 
 
 def cell_text(value: Cell) -> str:
     """A cell as a person reads it."""
     return value if isinstance(value, str) else spoken(value)
+
+
+def readable(listing: Table) -> Table:
+    """The table as it is shown: units and intervals folded into their numbers, and few long rows turned on their side."""
+    listing = _folded(listing) if "unit" in listing.columns else listing
+    if len(listing.columns) <= MOST_COLUMNS or not 0 < len(listing.rows) <= FEW_ROWS:
+        return listing
+    first, *others = zip(listing.columns, *listing.rows, strict=True)
+    return Table(tuple(map(cell_text, first)), tuple(tuple(map(cell_text, row)) for row in others))
+
+
+def _folded(listing: Table) -> Table:
+    """`A`, `A low` and `A high` as one column of texts with the row's unit; ratios have none."""
+    at = {name: index for index, name in enumerate(listing.columns)}
+    kept = [name for name in at if name != "unit" and not name.endswith((" low", " high"))]
+    rows = tuple(tuple(_folded_cell(row, at, name) for name in kept) for row in listing.rows)
+    return Table(tuple(kept), rows)
+
+
+def _folded_cell(row: tuple[Cell, ...], at: dict[str, int], name: str) -> Cell:
+    value, unit = row[at[name]], str(row[at["unit"]])
+    if f"{name} low" not in at or value is None or isinstance(value, str):
+        return cell_text(value)
+    low, high = row[at[f"{name} low"]], row[at[f"{name} high"]]
+    if isinstance(low, float | int) and isinstance(high, float | int) and low < high:
+        return f"{spoken(value, unit)}  ({spoken(low, unit)} to {spoken(high, unit)})"
+    return spoken(value, unit)
 
 
 def struck(column: str) -> bool:
@@ -29,6 +57,7 @@ def struck(column: str) -> bool:
 
 def draw_listing(painter: QPainter, listing: Table, area: QRectF, look: Look) -> None:
     """The header and as many rows as there is room for; the last line says how many are left out."""
+    listing = readable(listing)
     step = look.line(look.small) + 4
     widths = column_widths(listing, area.width(), look.small)
     room = max(1, math.floor(area.height() / step) - 1)
@@ -44,16 +73,16 @@ def draw_listing(painter: QPainter, listing: Table, area: QRectF, look: Look) ->
         painter.drawText(area.bottomLeft() - QPointF(0, 4), f"… and {left_out} more rows; the table holds them all")
 
 
-def column_widths(listing: Table, width: float, font: QFont) -> tuple[float, ...]:
-    """Widths that fit the texts, the widest columns giving way until all fit."""
+def column_widths(listing: Table, width: float, font: QFont, pad: float = 2 * GRID, least: float = LEAST) -> tuple[float, ...]:
+    """Widths that fit the texts and `pad`; where they are too wide together, the widest give way, down to `least`."""
     metrics = QFontMetricsF(font)
     columns = zip_longest(listing.columns, *listing.rows[:_SAMPLE], fillvalue="")
-    wanted = [max(metrics.horizontalAdvance(cell_text(cell)) for cell in column) + 2 * GRID for column in columns]
-    while sum(wanted) > width + 0.5 and max(wanted) > LEAST:
+    wanted = [max(metrics.horizontalAdvance(cell_text(cell)) for cell in column) + pad for column in columns]
+    while sum(wanted) > width + 0.5 and max(wanted) > least:
         widest = max(wanted)
-        others = max((size for size in wanted if size < widest), default=LEAST)
+        others = max((size for size in wanted if size < widest), default=least)
         many = wanted.count(widest)
-        share = max(others, LEAST, widest - (sum(wanted) - width) / many)
+        share = max(others, least, widest - (sum(wanted) - width) / many)
         wanted = [share if size == widest else size for size in wanted]
         if share == widest:
             break

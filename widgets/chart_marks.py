@@ -13,19 +13,20 @@ from widgets.chart_axes import Axis, bar_step, off_scale
 from widgets.chart_layout import Layout
 from widgets.chart_look import Look
 
-FEW = 60  # lines of up to so many points also show their markers
+FEW = 24  # markers on a line, evenly picked where it has more points
 BAR_SHARE = 0.8  # of the distance between bars
 MOST_BAR = 72.0  # pixels; wider bars say nothing more
 
 
 def draw_letters(painter: QPainter, chart: Chart, layout: Layout, look: Look) -> None:
     """The letter of each configuration over its bars, where several stand side by side."""
-    if len(bar_columns(chart)) < 2 or not chart.categories:
-        return
+    bars = [series for series in chart.series if series.kind == "bar"]
+    if not chart.categories or len(bar_columns(chart)) < 2 or len({series.label for series in bars}) == len(bars):
+        return  # where every label stands for one configuration, the legend tells them apart
     painter.setPen(look.muted)
     painter.setFont(look.small)
     for column in bar_columns(chart):
-        stack = [bar_rects(chart, s, layout) for s in chart.series if s.kind == "bar" and s.column == column]
+        stack = [bar_rects(chart, series, layout) for series in bars if series.column == column]
         highest: dict[int, QRectF] = {}
         for rect in (rect for rects in stack for rect in rects if not rect.isNull()):
             place = round(rect.center().x())
@@ -70,8 +71,9 @@ def _draw_line(painter: QPainter, series: Series, layout: Layout, look: Look) ->
         for run in _runs(_stairs(points) if series.kind == "step" else points):
             painter.drawPolyline(polygon(_thinned(run)))
     shown = points[np.isfinite(points).all(axis=1)]
-    if series.kind == "scatter" or len(shown) <= FEW:
-        draw_markers(painter, shown, colour, style.marker, 3.5 if series.kind == "scatter" else 2.5)
+    if series.kind != "scatter":
+        shown = shown[:: max(1, -(-len(shown) // FEW))]
+    draw_markers(painter, shown, colour, style.marker, 3.5 if series.kind == "scatter" else 2.75)
 
 
 def polygon(points: np.ndarray) -> QPolygonF:

@@ -8,7 +8,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtGui import QFont
 
 from core.charts.chart import Chart, Table, table
-from widgets.chart_listing import cell_text, struck
+from widgets.chart_listing import cell_text, readable, struck
 
 Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
@@ -25,8 +25,12 @@ class ChartTableModel(QAbstractTableModel):
 
     def set_chart(self, chart: Chart) -> None:
         self.beginResetModel()
-        self._table = table(chart)
+        self._table = readable(table(chart)) if chart.listing is not None else table(chart)
         self.endResetModel()
+
+    @property
+    def contents(self) -> Table:
+        return self._table
 
     def rowCount(self, parent: Index = _ROOT) -> int:
         return 0 if parent.isValid() else len(self._table.rows)

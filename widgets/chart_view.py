@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
-from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QHBoxLayout,
-    QMenu,
-    QStackedLayout,
-    QTableView,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtGui import QGuiApplication, QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QStackedLayout, QToolButton, QWidget
 
 from core.charts.chart import Chart, has_data
 from widgets.chart_canvas import ChartCanvas
-from widgets.chart_table import ChartTableModel
-from widgets.labels import ElidedLabel
+from widgets.chart_twin import TablePage
 from widgets.theme import GRID, set_role, small_font
 
 TABLE_EVERY_MS = 500  # a long table is not built anew for every token
@@ -32,19 +22,16 @@ class ChartView(QWidget):
     def __init__(self, chart: Chart | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.canvas = ChartCanvas()
-        self.table = _table_view()
-        self._table_title = ElidedLabel()
-        self._table_title.setContentsMargins(0, 0, 14 * GRID, 0)
-        set_role(self._table_title, "heading")
-        self._model = ChartTableModel()
-        self.table.setModel(self._model)
+        self.twin = TablePage()
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.canvas)
-        self._stack.addWidget(self._table_page())
+        self._stack.addWidget(self.twin)
         self._later = QTimer(self, singleShot=True, interval=TABLE_EVERY_MS)
         self._later.timeout.connect(self._fill_table)
         self.buttons = self._button_row()
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.customContextMenuRequested.connect(lambda at: self._open_menu(self.mapToGlobal(at)))
         self.canvas.spoke.connect(self._speak)
         self.canvas.zoom_changed.connect(self._on_zoom)
         if chart is not None:
@@ -59,16 +46,11 @@ class ChartView(QWidget):
         """Show `chart`. Cheap: it is painted at the next turn, and not at all while hidden."""
         if chart is self.chart:
             return
-        if chart.title != self.chart.title:
-            self.setAccessibleName(f"{chart.title} chart")
-            self.canvas.setAccessibleName(self.accessibleName())
-            self.table.setAccessibleName(f"{chart.title} table")
-        self.canvas.setToolTip(chart.definition if self.height() < 240 else "")
+        self.setAccessibleName(f"{chart.title} chart")
+        self.canvas.setAccessibleName(self.accessibleName())
+        self.canvas.setToolTip(" · ".join((chart.definition, *chart.notes)))
         self.canvas.set_chart(chart)
-        listed = chart.listing is not None and has_data(chart)
-        if listed != self.table_button.isHidden():
-            self.table_button.setHidden(listed)
-            self.show_table(listed)
+        self._show_listing(chart)
         if self.table_shown and not self._later.isActive():
             self._later.start()
 
@@ -84,10 +66,16 @@ class ChartView(QWidget):
             self._fill_table()
         self.buttons.raise_()
 
+    def _show_listing(self, chart: Chart) -> None:
+        """A chart that is a table of text is nothing but its table."""
+        listed = chart.listing is not None and has_data(chart)
+        if listed != self.table_button.isHidden():
+            self.table_button.setHidden(listed)
+            self.show_table(listed)
+            self._place_buttons()
+
     def _fill_table(self) -> None:
-        self._model.set_chart(self.chart)
-        self._table_title.setText(f"{self.chart.title} ({self.chart.badge})")
-        self.table.resizeColumnsToContents()
+        self.twin.set_chart(self.chart)
 
     def _speak(self, text: str) -> None:
         self.canvas.setAccessibleDescription(text or f"{self.chart.badge}. {self.chart.definition}")
@@ -95,14 +83,6 @@ class ChartView(QWidget):
     def _on_zoom(self, zoomed: bool) -> None:
         self.reset_button.setVisible(zoomed)
         self._place_buttons()
-
-    def _table_page(self) -> QWidget:
-        page = QWidget()
-        column = QVBoxLayout(page)
-        column.setContentsMargins(GRID, GRID, GRID, 0)
-        column.addWidget(self._table_title)
-        column.addWidget(self.table)
-        return page
 
     def _button_row(self) -> QWidget:
         holder = QWidget(self)
@@ -120,8 +100,6 @@ class ChartView(QWidget):
         self.menu_button.clicked.connect(self._open_menu_below)
         for button in (self.reset_button, self.table_button, self.menu_button):
             row.addWidget(button)
-        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
-        self.customContextMenuRequested.connect(lambda at: self._open_menu(self.mapToGlobal(at)))
         return holder
 
     def menu(self) -> QMenu:
@@ -129,8 +107,9 @@ class ChartView(QWidget):
         menu = QMenu(self)
         menu.addAction("Export…", lambda: self.export_requested.emit(self.chart))
         menu.addAction("Copy picture", lambda: QGuiApplication.clipboard().setPixmap(self.canvas.picture()))
-        menu.addAction("Show chart" if self.table_shown else "Show table", lambda: self.show_table(not self.table_shown))
-        menu.addAction("Reset zoom", self.canvas.reset_zoom).setEnabled(self.reset_button.isVisibleTo(self))
+        text = "Show chart" if self.table_shown else "Show table"
+        menu.addAction(text, lambda: self.show_table(not self.table_shown)).setVisible(not self.table_button.isHidden())
+        menu.addAction("Reset zoom", self.canvas.reset_zoom).setEnabled(not self.reset_button.isHidden())
         return menu
 
     def _open_menu_below(self) -> None:
@@ -161,24 +140,3 @@ def _button(text: str, tip: str) -> QToolButton:
     button.setStyleSheet("padding: 1px 6px;")
     set_role(button, "quiet")
     return button
-
-
-def _table_view() -> QTableView:
-    view = QTableView()
-    view.setAlternatingRowColors(True)
-    view.setShowGrid(False)
-    view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    view.horizontalHeader().setStretchLastSection(True)
-    view.verticalHeader().hide()
-    copy = QShortcut(QKeySequence(QKeySequence.StandardKey.Copy), view, context=Qt.ShortcutContext.WidgetShortcut)
-    copy.activated.connect(lambda: QGuiApplication.clipboard().setText(selected_text(view)))
-    return view
-
-
-def selected_text(view: QTableView) -> str:
-    """The selected cells, columns apart by tabs."""
-    cells = sorted((index.row(), index.column(), str(index.data(Qt.ItemDataRole.EditRole))) for index in view.selectedIndexes())
-    rows: dict[int, list[str]] = {}
-    for row, _column, text in cells:
-        rows.setdefault(row, []).append(text)
-    return "\n".join("\t".join(row) for row in rows.values())

@@ -41,8 +41,10 @@ _UNITS = {"B", "ms", "s", "%", "tokens", "tok/s", "nats", "bits", "FLOP/s", "B/s
 
 def relabelled(label: str, scale: Scale) -> str:
     """The axis label with its unit put in the scale's: `memory (B)` → `memory (MiB)`."""
-    unit = unit_of(label)
-    return label if not unit else f"{label.rpartition(' (')[0]} ({scale.unit})"
+    name, unit = label.rpartition(" (")[0], unit_of(label)
+    if not unit:
+        return label
+    return name if name == unit else f"{name} ({scale.unit})"
 
 
 def spoken(value: float | None, unit: str = "") -> str:

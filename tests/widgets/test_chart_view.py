@@ -121,7 +121,7 @@ def test_that_zoom_and_cursor_survive_newer_numbers(shown, qtbot):
 def test_that_the_table_twin_lists_every_point(shown, qtbot):
     view = shown(bar_chart())
     qtbot.mouseClick(view.table_button, Qt.MouseButton.LeftButton)
-    model = view.table.model()
+    model = view.twin.view.model()
     assert view.table_shown
     assert model.rowCount() == 12
     assert [model.index(0, column).data() for column in range(3)] == ["attention", "A", "prefill"]

@@ -9,6 +9,8 @@ from core.charts.speculation import acceptance, speculation_rounds, speculation_
 from widgets.docks.panel import DockPanel
 from widgets.docks.selector import Selector, selector_row
 
+_LEFT_TO_EXPORT = ("step", "drafted", "drafted tokens", "accepted tokens")
+
 
 class SpeculationDock(DockPanel):
     """Rounds as bars, as text with the rejected part struck through, and as a rate."""
@@ -16,6 +18,7 @@ class SpeculationDock(DockPanel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__({"rounds": "Rounds", "text": "Text", "rate": "Rate"}, parent)
         self.which = Selector("Rounds of", self.redraw)
+        self.deck["text"].twin.hidden = _LEFT_TO_EXPORT
         self.column.insertLayout(0, selector_row(self.which))
 
     def prepare(self) -> None:
