@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,13 @@ def captured(
     """The weights as events carry them: [H, T, S] float16 and key positions [S] int32."""
     weights = attention_weights(q, kv, positions, reach, scale, cap)
     return weights.half().numpy(), kv.positions.int().numpy()
+
+
+def stacked(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Captures of successive rows as one: weights [H, T, S] are widened with zeros to the keys of the last part."""
+    keys = parts[-1][1]
+    widened = [np.pad(weights, ((0, 0), (0, 0), (0, len(keys) - weights.shape[2]))) for weights, _ in parts]
+    return np.concatenate(widened, axis=1), keys
 
 
 def _mask(queries: Tensor, keys: Tensor, reach: Reach) -> Tensor | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,19 @@ class Layout:
     head_size: int
     tokens: int
     dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where compiled attention finds a layer's keys and values: [G, capacity, D] buffers of the type of `like`.
+
+    The new rows go to slots first, first + 1, …; row r sees slots up to end + r.
+    """
+
+    first: int
+    end: int
+    capacity: int
+    like: np.ndarray
 
 
 class Cache(ABC):
@@ -39,6 +54,14 @@ class Cache(ABC):
     @abstractmethod
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         """Take k and v [T, G, D] of the next T tokens; what their queries may look at."""
+
+    def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        """Room for the next `rows` tokens in plain buffers, for compiled attention; None where the policy needs more."""
+        return None
+
+    def addresses(self, layer: int) -> tuple[int, int]:
+        """Addresses of the key and value buffers that `slots` speaks of."""
+        raise NotImplementedError
 
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""
@@ -82,6 +105,14 @@ class Buffers:
                 new[:, : self.capacity] = old
                 buffers[layer] = new
         self.capacity = capacity
+
+    @property
+    def like(self) -> np.ndarray:
+        """An empty array of the element type that compiled code sees: bfloat16 as uint16."""
+        return np.empty(0, np.float32 if self.keys[0].dtype == torch.float32 else np.uint16)
+
+    def addresses(self, layer: int) -> tuple[int, int]:
+        return self.keys[layer].data_ptr(), self.values[layer].data_ptr()
 
     @property
     def nbytes(self) -> int:

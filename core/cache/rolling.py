@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
 from core.attention.softmax import KeyValues
-from core.cache.base import Buffers, Cache, Layout
+from core.cache.base import Buffers, Cache, Layout, Slots
 from core.cache.table import RollingOptions
 from core.errors import RunFailed
 
@@ -42,6 +44,15 @@ class Rolling(Cache):
         filled = min(self.length + 1, self.window)
         self.positions[self.length % self.window] = new[0]
         return KeyValues(self.buffers.keys[layer][:, :filled], self.buffers.values[layer][:, :filled], self.positions[:filled])
+
+    def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        narrower = any(reach.window is not None and reach.window < self.window for reach in reaches)
+        if rows > 1 or narrower or self.layout.dtype == torch.float16:
+            return None
+        return Slots(self.length % self.window, min(self.length, self.window - 1), self.window, self.buffers.like)
+
+    def addresses(self, layer: int) -> tuple[int, int]:
+        return self.buffers.addresses(layer)
 
     def advance(self, count: int) -> None:
         super().advance(count)

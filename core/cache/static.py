@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from core.attention.mask import Reach
 from core.attention.softmax import KeyValues
-from core.cache.base import Buffers, Cache, Layout
+from core.cache.base import Buffers, Cache, Layout, Slots
 from core.cache.table import StaticOptions
 from core.errors import BadInput
 
@@ -27,6 +30,15 @@ class Static(Cache):
         self._make_room(end)
         self.buffers.write(layer, self.length, k, v)
         return KeyValues(self.buffers.keys[layer][:, :end], self.buffers.values[layer][:, :end], self.positions[:end])
+
+    def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        if self.layout.dtype == torch.float16:
+            return None
+        self._make_room(self.length + rows)
+        return Slots(self.length, self.length, self.buffers.capacity, self.buffers.like)
+
+    def addresses(self, layer: int) -> tuple[int, int]:
+        return self.buffers.addresses(layer)
 
     def _make_room(self, needed: int) -> None:
         if needed > self.buffers.capacity:

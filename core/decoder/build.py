@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 def build(plan: Plan, weights: Weights, progress: Progress) -> Decoder:
     """Build every matrix of `plan` with `weights`, layer by layer, calling `progress('weights', done, total)`."""
-    ropes = {rope: RopeTable.of(rope, plan.config) for rope in plan.traits.ropes if rope is not None}
+    ropes = {rope: RopeTable(rope) for rope in plan.traits.ropes if rope is not None}
     blocks = []
     for index, layer in enumerate(plan.layers):
         progress("weights", index, plan.traits.layers + 1)

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+
+
+@dataclass(frozen=True)
+class Part:
+    """A product as compiled code sees it: addresses of codes, scales and offsets, and blocks of sixteen output rows.
+
+    function: number of input rows to the address of the compiled product (core/weights/kernel.py).
+    """
+
+    function: Callable[[int], int]
+    codes: int
+    scales: int
+    offsets: int
+    groups: int
+    octets: int
+    blocks: int
+    rows: int
 
 
 class Linear(ABC):
@@ -13,6 +31,11 @@ class Linear(ABC):
 
     out_features: int
     in_features: int
+    bias: torch.Tensor | None = None
+
+    def parts(self) -> list[Part] | None:
+        """The product without its bias as compiled code, in order of output rows; None where it has no such form."""
+        return None
 
     @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -39,6 +62,14 @@ class Dense(Linear):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
 
+    def parts(self) -> list[Part] | None:
+        from core.weights.kernel import LANES, dense_product
+
+        if self.weight.device.type != "cpu" or self.out_features % LANES:
+            return None
+        address, blocks = dense_product(self.weight.dtype), self.out_features // LANES
+        return [Part(address, self.weight.data_ptr(), 0, 0, 1, self.in_features, blocks, self.out_features)]
+
     @property
     def nbytes(self) -> int:
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
@@ -50,18 +81,24 @@ class Dense(Linear):
 class Joined(Linear):
     """Several products of one input, side by side, where their formats differ."""
 
-    def __init__(self, parts: Sequence[Linear], bias: torch.Tensor | None = None) -> None:
-        self.parts, self.bias = tuple(parts), bias
-        self.in_features = parts[0].in_features
-        self.out_features = sum(part.out_features for part in parts)
+    def __init__(self, linears: Sequence[Linear], bias: torch.Tensor | None = None) -> None:
+        self.linears, self.bias = tuple(linears), bias
+        self.in_features = linears[0].in_features
+        self.out_features = sum(linear.out_features for linear in linears)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.cat([part(x) for part in self.parts], dim=-1)
+        y = torch.cat([linear(x) for linear in self.linears], dim=-1)
         return y if self.bias is None else y + self.bias
+
+    def parts(self) -> list[Part] | None:
+        lists = [linear.parts() for linear in self.linears]
+        if any(parts is None for parts in lists) or any(linear.out_features % 16 for linear in self.linears[:-1]):
+            return None
+        return [part for parts in lists for part in parts or ()]
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in self.parts) + (0 if self.bias is None else self.bias.nbytes)
+        return sum(linear.nbytes for linear in self.linears) + (0 if self.bias is None else self.bias.nbytes)
 
     def dense(self) -> torch.Tensor:
-        return torch.cat([part.dense() for part in self.parts])
+        return torch.cat([linear.dense() for linear in self.linears])

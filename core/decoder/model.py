@@ -97,7 +97,7 @@ class Decoder:
         probe.start()
         positions = torch.arange(cache.length, cache.length + len(tokens))
         for rope in self.ropes:
-            rope.reserve(cache.length + len(tokens))
+            rope.reserve(cache.length + len(tokens), cache.layout.tokens)
         x = self.embed(tokens) * self.traits.embed_scale
         probe.lap("embed")
         for layer, block in enumerate(self.blocks):
@@ -153,10 +153,10 @@ class Decoder:
         qkv = attention.qkv(x)  # [T, (H + 2G) D]
         if self.traits.clip_qkv:
             qkv = qkv.clamp(-self.traits.clip_qkv, self.traits.clip_qkv)
-        q, k, v = torch.split(qkv, (H * D, G * D, G * D), dim=-1)
+        q, k, v = torch.split(qkv, [H * D, G * D, G * D], dim=-1)
         if attention.norm_rows:
             q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
-        q, k, v = q.unflatten(1, (H, D)), k.unflatten(1, (G, D)), v.unflatten(1, (G, D))
+        q, k, v = q.view(-1, H, D), k.view(-1, G, D), v.view(-1, G, D)
         if not attention.norm_rows:
             q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
         if attention.rope is not None:

@@ -59,11 +59,12 @@ class Computed:
 
 @dataclass
 class GatedPlan:
-    """down(act(gate x) · up x); gate and up [F, C], down [C, F]."""
+    """down(act(gate x) · up x); gate and up [F, C], down [C, F]; biases under the names of the matrices."""
 
     gate: Source
     up: Source
     down: Source
+    biases: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -184,7 +185,11 @@ class _Reader:
             F = self.traits.ffn_width
             gate, up = _split(self.checkpoint.tensor(f"{prefix}gate_up_proj.weight"), (F, F))
             return GatedPlan(gate, up, self.checkpoint.tensor(f"{prefix}down_proj.weight"))
-        return GatedPlan(*(self.checkpoint.tensor(f"{prefix}{name}.weight") for name in names))
+        biases = {part: f"{prefix}{name}.bias" for part, name in zip(("gate", "up", "down"), names)}
+        return GatedPlan(
+            *(self.checkpoint.tensor(f"{prefix}{name}.weight") for name in names),
+            {part: self.checkpoint.tensor(name).dense() for part, name in biases.items() if name in self.names},
+        )
 
 
 _GATED = ("gate_proj", "up_proj", "down_proj")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
+from core.decoder.rope_scaling import frequencies, regime
 from core.decoder.traits import Rope
 
 
@@ -15,23 +15,23 @@ class RopeTable:
     """cos, sin [positions, size / 2] float32, grown on demand."""
 
     rope: Rope
-    config: dict[str, Any]
-    cos: torch.Tensor
-    sin: torch.Tensor
+    cos: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    sin: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    _regime: int = -1
 
-    @classmethod
-    def of(cls, rope: Rope, config: dict[str, Any]) -> RopeTable:
-        table = cls(rope, config, torch.empty(0, 0), torch.empty(0, 0))
-        table.reserve(512)
-        return table
+    def reserve(self, positions: int, run: int) -> None:
+        """Make entries for positions 0 … positions − 1 available, in a run of at most `run` tokens.
 
-    def reserve(self, positions: int) -> None:
-        """Make entries for positions 0 … positions − 1 available."""
-        if positions <= len(self.cos):
+        Kinds that stretch with the length take the run's whole length from its first token, so that all keys of a run
+        are rotated alike.
+        """
+        wanted = regime(self.rope, run)
+        if positions <= len(self.cos) and wanted == self._regime:
             return
-        count = max(positions, 2 * len(self.cos))
-        frequencies, factor = _frequencies(self.rope, self.config, count)
-        angles = torch.arange(count, dtype=torch.float32)[:, None] * frequencies[None, :]
+        self._regime = wanted
+        count = max(positions, 512, 2 * len(self.cos) if positions > len(self.cos) else len(self.cos))
+        by_pair, factor = frequencies(self.rope, run)
+        angles = torch.arange(count, dtype=torch.float32)[:, None] * by_pair[None, :]
         self.cos, self.sin = angles.cos() * factor, angles.sin() * factor
 
     def rotate(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -40,16 +40,3 @@ class RopeTable:
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # [T, 1, size/2]
         a, b = x[..., :half], x[..., half : 2 * half]
         return torch.cat((a * cos - b * sin, b * cos + a * sin, x[..., 2 * half :]), dim=-1)
-
-
-def _frequencies(rope: Rope, config: dict[str, Any], count: int) -> tuple[torch.Tensor, float]:
-    """Angular frequency of each pair, and the factor on cosine and sine."""
-    if rope.kind == "default":
-        return rope.theta ** -(torch.arange(0, rope.size, 2, dtype=torch.float32) / rope.size), 1.0
-    # Scaled kinds (linear, llama3, yarn, longrope …) are transformers' business; imported only for models that use them.
-    from transformers import AutoConfig
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    full = AutoConfig.for_model(**config)
-    frequencies, factor = ROPE_INIT_FUNCTIONS[rope.kind](full, torch.device("cpu"), seq_len=count)
-    return frequencies, float(factor)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from core.attention.mask import Reach
+from core.attention.softmax import stacked
 from core.cache.base import Cache, Layout
 from core.cache.off import Off
 from core.config import RunConfig
 from core.decoder.build import build
+from core.decoder.fused.runner import Fused
+from core.decoder.fused.runner import enabled as fused_enabled
 from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
 from core.decoder.probe import Probe
@@ -18,6 +21,9 @@ from core.engine.backend import Backend, Progress, Session
 from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
+from core.weights.kernel import MOST_ROWS
+
+_FUSED_ROWS = 64  # up to here passes of a few rows through packed weights beat unpacking them
 
 
 class LocalBackend(Backend):
@@ -26,6 +32,7 @@ class LocalBackend(Backend):
     def __init__(self, info: ModelInfo, tokenizer: Tokenizer, decoder: Decoder, kv_dtype: torch.dtype) -> None:
         self.info, self.tokenizer, self.decoder, self.kv_dtype = info, tokenizer, decoder, kv_dtype
         self.weight_bytes = decoder.nbytes
+        self.fused = Fused.of(decoder) if fused_enabled() else None
 
     @classmethod
     def load(cls, config: RunConfig, progress: Progress) -> LocalBackend:
@@ -39,30 +46,51 @@ class LocalBackend(Backend):
             progress(family, 0, 1)
             choice.technique.load()(choice.options, plan)
         weights = config.weights.technique.load()(config.weights.options, plan)
-        return cls(checkpoint.info, tokenizer, build(plan, weights, progress), weights.kv_dtype)
+        backend = cls(checkpoint.info, tokenizer, build(plan, weights, progress), weights.kv_dtype)
+        backend._warm(config, progress)
+        return backend
+
+    def _warm(self, config: RunConfig, progress: Progress) -> None:
+        """Compile what passes of 1 … MOST_ROWS rows call, so that no run pays for it."""
+        for rows in range(1, MOST_ROWS + 1 if self.fused else 1):
+            progress("kernels", rows - 1, MOST_ROWS)
+            self.session(config, MOST_ROWS, Probe()).forward([0] * rows, all_logits=True)
 
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> LocalSession:
         heads = tuple(block.attention.kv_heads for block in self.decoder.blocks)
         layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype)
         cache = config.cache.technique.load()(config.cache.options, layout)
         reaches = config.attention.technique.load()(config.attention, self.decoder.traits.layers)
-        return LocalSession(self.decoder, cache, reaches, probe)
+        return LocalSession(self.decoder, cache, reaches, probe, self.fused)
 
 
 class LocalSession(Session):
     """One sequence on the local decoder."""
 
-    def __init__(self, decoder: Decoder, cache: Cache, reaches: Sequence[Reach], probe: Probe) -> None:
+    def __init__(self, decoder: Decoder, cache: Cache, reaches: Sequence[Reach], probe: Probe, fused: Fused | None) -> None:
         self.decoder, self.cache, self.reaches, self.probe = decoder, cache, reaches, probe
+        self.fused = fused
         self.rewindable = cache.rewindable
         self._all: list[int] = []  # every token fed, for the passes of a cache that keeps nothing
 
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
         self._all.extend(tokens)
-        fed = self._all if isinstance(self.cache, Off) else tokens
+        fed = torch.tensor(self._all if isinstance(self.cache, Off) else tokens)
         with torch.inference_mode():
-            hidden = self.decoder.forward(torch.tensor(fed), self.cache, self.reaches, self.probe)
+            if self.fused is not None and len(fed) <= _FUSED_ROWS and self.fused.takes(self.cache, len(fed), self.reaches):
+                return self._fused(self.fused, fed, all_logits)
+            hidden = self.decoder.forward(fed, self.cache, self.reaches, self.probe)
             return self.decoder.logits(hidden[-len(tokens) :] if all_logits else hidden[-1:], self.probe)
+
+    def _fused(self, fused: Fused, tokens: torch.Tensor, all_logits: bool) -> torch.Tensor:
+        """The compiled step takes a few rows at a time; every row comes out the same whatever its company."""
+        logits, seen = [], []
+        for rows in torch.split(tokens, MOST_ROWS):
+            logits.append(fused.forward(rows, self.cache, self.reaches, self.probe, all_logits))
+            seen.append(self.probe.take_attention())
+        for layer in seen[0]:
+            self.probe.attention(layer, *stacked([part[layer] for part in seen]))
+        return torch.cat(logits) if all_logits else logits[-1]
 
     @property
     def length(self) -> int:

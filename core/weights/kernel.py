@@ -15,9 +15,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
+
+from core.decoder.fused.machine import array_at, half_to_float, widen
 
 LANES = 16
 OCTET = 8  # input columns unpacked together
@@ -43,9 +46,12 @@ class Format:
     half: bool
 
 
+_SIGNATURE = types.void(*(types.intp,) * 11)
+
+
 @cache
-def product(format: Format, rows: int) -> Callable[..., None]:
-    """The compiled product for `rows` input rows.
+def product(format: Format, rows: int) -> Any:
+    """The compiled product for `rows` input rows: a Numba cfunc, with `.address` and `.ctypes`.
 
     Called with addresses: codes, scales, offsets, x [rows, groups · octets · 8], sums of x by group [rows, groups],
     y [rows, ldy] float32; then groups, octets a group, ldy, and the first and last block of sixteen output rows.
@@ -53,15 +59,46 @@ def product(format: Format, rows: int) -> Callable[..., None]:
     block = _block(format, rows)
     code_bytes, scale_bytes = format.bits * LANES, LANES * (2 if format.half else 4)
 
-    @njit(nogil=True)
-    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last):  # type: ignore[no-untyped-def]
+    @cfunc(_SIGNATURE)
+    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last):
         for index in range(first, last):
             at = index * groups
             c, s, o = codes + at * octets * code_bytes, scales + at * scale_bytes, offsets + at * scale_bytes
             block(c, s, o, x, sums, y + index * LANES * 4, groups, octets, ldy)
 
-    run.compile((types.intp,) * 11)
-    return run  # type: ignore[no-any-return]
+    return run
+
+
+def dense_product(dtype: torch.dtype) -> Callable[[int], int]:
+    """Addresses of compiled products with row-major matrices of float32, bfloat16 or float16, by number of input rows.
+
+    They are called like packed ones; there is one group, and `octets` stands for the number of input columns.
+    """
+    return lambda rows: _dense(dtype, rows).address
+
+
+@cache
+def _dense(dtype: torch.dtype, rows: int) -> Any:
+    stored = np.dtype(np.float32 if dtype == torch.float32 else np.uint16)
+    widened = half_to_float if dtype == torch.float16 else widen
+
+    @njit(fastmath={"reassoc", "contract", "nsz"})
+    def dot(w, x):
+        total = np.float32(0)
+        for k in range(len(w)):
+            total += widened(w[k]) * x[k]
+        return total
+
+    @cfunc(_SIGNATURE)
+    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last):
+        weight = carray(array_at(codes), (last * LANES, octets), stored)
+        inputs = carray(array_at(x), (rows, octets), np.float32)
+        outputs = carray(array_at(y), (rows, ldy), np.float32)
+        for n in range(first * LANES, last * LANES):
+            for row in range(rows):
+                outputs[row, n] = dot(weight[n], inputs[row])
+
+    return run
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -71,8 +108,8 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return packed
 
 
-@njit(nogil=True)
-def _pack(codes, packed, planes):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def _pack(codes, packed, planes):
     for block in range(packed.shape[0]):
         for octet in range(packed.shape[1]):
             for lane in range(LANES):
@@ -93,8 +130,8 @@ def _block(format: Format, rows: int) -> Any:
     """An intrinsic for one block of sixteen output rows."""
 
     @intrinsic
-    def block(context, codes, scales, offsets, x, sums, y, groups, octets, ldy):  # type: ignore[no-untyped-def]
-        def emit(context, builder, _signature, args):  # type: ignore[no-untyped-def]
+    def block(context, codes, scales, offsets, x, sums, y, groups, octets, ldy):
+        def emit(context, builder, _signature, args):
             _Emitter(builder, format, rows, *args).emit()
             return context.get_dummy_value()
 

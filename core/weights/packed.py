@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from core.decoder.linear import Linear
+from core.decoder.linear import Linear, Part
 from core.weights.kernel import LANES, MOST_ROWS, OCTET, Format, pack, product
 
 # From this many rows on, unpacking once and a dense product beat one pass over the packed codes for every eight rows.
@@ -41,7 +41,7 @@ class Codes:
 
 def joined(parts: list[Codes]) -> Codes:
     """The rows of several matrices of one format, one under the other."""
-    offsets = None if parts[0].offsets is None else np.concatenate([part.offsets for part in parts])  # type: ignore[misc]
+    offsets = None if parts[0].offsets is None else np.concatenate([part.offsets for part in parts])
     codes, scales = (np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "scales"))
     return Codes(codes, scales, offsets, parts[0].bits, parts[0].group_size)
 
@@ -68,6 +68,14 @@ class Packed(Linear):
             y = torch.from_numpy(self._product(x.contiguous().numpy()))[:, : self.out_features]
         return y if self.bias is None else y + self.bias
 
+    def parts(self) -> list[Part] | None:
+        if self._octets * OCTET != self.group_size or self._groups * self.group_size != self.in_features:
+            return None
+        offsets = 0 if self._offsets is None else self._offsets.ctypes.data
+        addresses = self._codes.ctypes.data, self._scales.ctypes.data, offsets
+        shape = self._groups, self._octets, len(self._codes), self.out_features
+        return [Part(lambda rows: product(self.format, rows).address, *addresses, *shape)]
+
     def _product(self, x: np.ndarray) -> np.ndarray:
         x = self._aligned(x)
         y = np.empty((len(x), len(self._codes) * LANES), np.float32)
@@ -76,7 +84,7 @@ class Packed(Linear):
         offsets = 0 if self._offsets is None else self._offsets.ctypes.data
         for first in range(0, len(x), MOST_ROWS):
             rows = min(MOST_ROWS, len(x) - first)
-            product(self.format, rows)(
+            product(self.format, rows).ctypes(
                 self._codes.ctypes.data, self._scales.ctypes.data, offsets,
                 x[first:].ctypes.data, sums[first:].ctypes.data, y[first:].ctypes.data,
                 self._groups, self._octets, y.shape[1], 0, len(self._codes),
@@ -134,8 +142,8 @@ def _by_lane(values: np.ndarray, half: bool) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(-1, LANES, values.shape[1]).transpose(0, 2, 1))
 
 
-@njit(nogil=True, fastmath=False)
-def _group_sums(x, sums):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def _group_sums(x, sums):
     width = x.shape[1] // sums.shape[1]
     for row in range(len(x)):
         for group in range(sums.shape[1]):
@@ -145,8 +153,8 @@ def _group_sums(x, sums):  # type: ignore[no-untyped-def]
             sums[row, group] = total
 
 
-@njit(nogil=True)
-def _unpack(packed, scales, offsets, symmetric, width, values):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def _unpack(packed, scales, offsets, symmetric, width, values):
     bits = packed.shape[2]
     for block in range(packed.shape[0]):
         for octet in range(packed.shape[1]):

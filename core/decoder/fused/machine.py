@@ -1,0 +1,170 @@
+"""What Numba lacks: calls through addresses, atomics, a clock, and bfloat16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+_i16, _i32, _i64, _f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+PRODUCT_ARGUMENTS = 11
+
+
+@intrinsic
+def call_product(context: Any, address: Any, arguments: Any) -> Any:
+    """Call the product at `address` with a tuple of eleven integers."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_i64] * PRODUCT_ARGUMENTS)
+        values = [builder.extract_value(args[1], i) for i in range(PRODUCT_ARGUMENTS)]
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+        return _context.get_dummy_value()
+
+    return types.void(types.intp, types.UniTuple(types.intp, PRODUCT_ARGUMENTS)), emit
+
+
+@intrinsic
+def atomic_add(context: Any, address: Any, value: Any) -> Any:
+    """Add to the int64 at `address`; returns its old value."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], _i64.as_pointer()), args[1], "acq_rel")
+
+    return types.int64(types.intp, types.int64), emit
+
+
+@intrinsic
+def atomic_load(context: Any, address: Any) -> Any:
+    """The int64 at `address`, as other threads wrote it."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(args[0], _i64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.intp), emit
+
+
+@intrinsic
+def ticks(context: Any) -> Any:
+    """The processor's cycle counter."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        return builder.call(_function(builder, "llvm.readcyclecounter", _i64, []), [])
+
+    return types.int64(), emit
+
+
+@intrinsic
+def give_way(context: Any) -> Any:
+    """Let the operating system run another thread."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        builder.call(_function(builder, "sched_yield", _i32, []), [])
+        return _context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def bits_to_float(context: Any, bits: Any) -> Any:
+    """The float32 with these 32 bits."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _f32)
+
+    return types.float32(types.uint32), emit
+
+
+@intrinsic
+def half_to_float(context: Any, bits: Any) -> Any:
+    """The float32 equal to a float16 held in uint16."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), _f32)
+
+    return types.float32(types.uint16), emit
+
+
+@intrinsic
+def float_to_bits(context: Any, value: Any) -> Any:
+    """The 32 bits of a float32."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _i32)
+
+    return types.uint32(types.float32), emit
+
+
+@intrinsic
+def array_at(context: Any, address: Any) -> Any:
+    """A pointer for numba.carray."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.intp), emit
+
+
+def _function(builder: Any, name: str, result: Any, parameters: list[Any]) -> Any:
+    known = builder.module.globals.get(name)
+    return known or ir.Function(builder.module, ir.FunctionType(result, parameters), name)
+
+
+def widen(value):
+    """A stored key or value as float32: float32 itself, or bfloat16 held in uint16."""
+
+
+def narrow(value, like):
+    """A float32 as the type of `like`; bfloat16 rounds to nearest, ties to even."""
+
+
+@overload(widen)
+def _widen(value):
+    if value == types.uint16:
+        return lambda value: bits_to_float(np.uint32(value) << np.uint32(16))
+    return lambda value: value
+
+
+@overload(narrow)
+def _narrow(value, like):
+    if like == types.uint16:
+        return lambda value, like: _rounded(value)
+    return lambda value, like: value
+
+
+@njit(inline="always")
+def _rounded(value):
+    bits = float_to_bits(np.float32(value))
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@njit(inline="always")
+def exp(x):
+    """e^x for x ≤ 88 to 1e-7 relative, in operations that vectorize."""
+    x = max(np.float32(x), np.float32(-87.0))
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1.0)
+    return p * bits_to_float(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
+
+
+@njit
+def barrier(address, epoch, threads):
+    """Wait until all threads have come here; `epoch` counts the barriers of this call from 1."""
+    target = epoch * threads
+    if atomic_add(address, 1) + 1 == target:
+        return
+    spins = 0
+    while atomic_load(address) < target:
+        spins += 1
+        if spins > 4000:
+            give_way()
