@@ -133,9 +133,10 @@ def _biases(metadata: Metadata) -> dict[str, Any]:
 
 
 def _special_tokens(header: Header) -> dict[str, Any]:
+    """Ids of special tokens, None where the file has none: transformers' defaults can lie outside the vocabulary."""
     keys = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "pad_token_id": "padding_token_id"}
     found = {name: header.metadata.get(f"tokenizer.ggml.{key}") for name, key in keys.items()}
-    return {name: value for name, value in found.items() if isinstance(value, int)}
+    return {name: value if isinstance(value, int) else None for name, value in found.items()}
 
 
 def _rope_scaling(metadata: Metadata, head_size: int) -> dict[str, Any]:
@@ -201,9 +202,7 @@ def _query_scalar(config: dict[str, Any], largest: int) -> int:
 
 
 def _phi3(metadata: Metadata, _config: dict[str, Any]) -> dict[str, Any]:
-    # The default padding id of transformers' config lies outside small vocabularies.
-    pad = metadata.header.metadata.get("tokenizer.ggml.padding_token_id")
-    return {"sliding_window": metadata.whole("attention.sliding_window", 0) or None, "pad_token_id": pad}
+    return {"sliding_window": metadata.whole("attention.sliding_window", 0) or None}
 
 
 def _granite(metadata: Metadata, config: dict[str, Any]) -> dict[str, Any]:

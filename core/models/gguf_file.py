@@ -17,6 +17,7 @@ from core.models.gguf_config import Metadata, config_of, model_type
 from core.models.gguf_header import READABLE, Header, TensorEntry, read_header
 from core.models.gguf_names import IN_CONFIG, expert_names, hugging_face_name
 from core.models.info import ModelInfo
+from core.models.shapes import check_shape
 
 # The converter reorders rows of Q and K for these, since llama.cpp rotates neighbouring values where transformers
 # rotates the two halves of a head.
@@ -46,7 +47,9 @@ class GgufCheckpoint(Checkpoint):
         if place.entry.kind not in READABLE:
             known = ", ".join(READABLE)
             raise BadInput(f"{self.info.path}: tensor {place.entry.name} is stored as {place.entry.kind}; readable are {known}")
-        return _restored(_stored(self._header, name, place), self.config)
+        tensor = _restored(_stored(self._header, name, place), self.config)
+        check_shape(self.info.path, name, tensor.shape, self.config)
+        return tensor
 
 
 @dataclass(frozen=True)

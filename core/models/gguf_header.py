@@ -17,6 +17,7 @@ from core.errors import BadInput
 
 READABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 _MOST_STRINGS = 2**23  # the largest vocabularies have 2**18 tokens and twice as many merges
+_LONGEST_NAME = 200  # characters; the format allows keys of 65535, and no model uses more than some dozens
 _SCALARS: dict[GGUFValueType, str] = {
     GGUFValueType.UINT8: "B", GGUFValueType.INT8: "b", GGUFValueType.UINT16: "H", GGUFValueType.INT16: "h",
     GGUFValueType.UINT32: "I", GGUFValueType.INT32: "i", GGUFValueType.FLOAT32: "f", GGUFValueType.BOOL: "?",
@@ -108,16 +109,16 @@ class _Reader:
         return TensorEntry(name, kind.name, shape, start, nbytes)
 
     def entry(self) -> tuple[str, int, tuple[int, ...], int]:
-        name, dimensions = self.string(), self.number("I")
+        name, dimensions = self.name(), self.number("I")
         if not 1 <= dimensions <= 4:
-            raise self.bad(f"tensor {name[:80]!r} has {dimensions} dimensions; 1 to 4 are possible")
+            raise self.bad(f"tensor {name} has {dimensions} dimensions; 1 to 4 are possible")
         shape = tuple(self.number("Q") for _ in range(dimensions))[::-1]
         if 0 in shape:
-            raise self.bad(f"tensor {name[:80]!r} is empty")
+            raise self.bad(f"tensor {name} is empty")
         return name, self.number("I"), shape, self.number("Q")
 
     def pair(self) -> tuple[str, Any]:
-        key = self.string()
+        key = self.name()
         return key, self.value(self.type_of(key), key)
 
     def value(self, type_: GGUFValueType, key: str) -> Any:
@@ -133,7 +134,7 @@ class _Reader:
     def type_of(self, key: str) -> GGUFValueType:
         code = self.number("I")
         if code not in GGUFValueType.__members__.values():
-            raise self.bad(f"{key[:80]!r} has the unknown value type {code}: the header is damaged")
+            raise self.bad(f"{key!r} has the unknown value type {code}: the header is damaged")
         return GGUFValueType(code)
 
     def numbers(self, count: int, code: str) -> np.ndarray:
@@ -150,6 +151,13 @@ class _Reader:
             raise self.bad(f"the header claims {self.strings} strings; no model has so many")
         read: Callable[[], str] = self.string
         return [read() for _ in range(count)]
+
+    def name(self) -> str:
+        """A key or a tensor's name, fit to be shown."""
+        name = self.string()
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise self.bad("a name in the header is no text: the header is damaged")
+        return name
 
     def string(self) -> str:
         start = self.at + 8

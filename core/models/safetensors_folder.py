@@ -17,6 +17,7 @@ from core.models.checkpoint import Checkpoint, StoredTensor, bytes_by_kind
 from core.models.folder_config import config_in, describe_config
 from core.models.folder_tokenizer import read_json
 from core.models.info import ModelInfo
+from core.models.shapes import check_shape
 
 _VALUE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1,
@@ -55,6 +56,8 @@ class SafetensorsCheckpoint(Checkpoint):
         if name not in self._entries:
             raise BadInput(f"{self.info.path}: the folder holds no tensor {name}")
         entry = self._entries[name]
+        if self.info.engine == "local":
+            check_shape(self.info.path, name, entry.shape, self.config)
         if entry.file not in self._mapped:
             self._mapped[entry.file] = np.frombuffer(_map(entry.file), dtype=np.uint8)
         part = self._mapped[entry.file][entry.start : entry.start + entry.nbytes]
@@ -75,9 +78,14 @@ def _info(folder: Path, config: Mapping[str, Any], entries: Mapping[str, TensorE
         describe_config(folder, config),
         parameters=sum(prod(entry.shape) for entry in kept.values()),
         tensor_bytes=bytes_by_kind(kept.values()),
-        matrix_bytes=bytes_by_kind(entry for name, entry in kept.items() if ".layers." in name and len(entry.shape) > 1),
+        matrix_bytes=bytes_by_kind(entry for name, entry in kept.items() if _in_layer(name, entry)),
         embedding_bytes=embedding.nbytes if embedding else 0,
     )
+
+
+def _in_layer(name: str, entry: TensorEntry) -> bool:
+    """Whether a tensor is a matrix of a layer; a gate of one row is none."""
+    return ".layers." in name and len(entry.shape) > 1 and entry.shape[0] > 1
 
 
 def entries_in(folder: Path) -> dict[str, TensorEntry]:
