@@ -78,7 +78,7 @@ def available() -> list[Available]:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` can only be meant as a hub id `owner/name`, and not as a path on this machine."""
+    """Whether `name` reads as `owner/name` and is nothing on this machine's disk."""
     is_file_name = name.lower().endswith((".gguf", ".safetensors", *PICKLES))
     return _HUB_ID.fullmatch(name) is not None and not name.startswith(".") and not is_file_name and not Path(name).exists()
 

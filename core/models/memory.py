@@ -41,7 +41,7 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     if config.cache.name == "off":
         return 0
     heads = info.kv_heads * info.layers + sum(_extra_heads(info, config))
-    return 2 * heads * info.head_size * _kv_value_bytes(config)
+    return 2 * heads * info.head_size * _kv_value_bytes(info, config)
 
 
 def cached_tokens(config: RunConfig, tokens: int) -> int:
@@ -63,8 +63,8 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
 
 def weight_bytes(info: ModelInfo, config: RunConfig) -> int:
     """Resident bytes of the weights under the configuration's weights and heads techniques."""
-    if config.engine.name == "transformers":
-        return info.parameters * 2
+    if _engine(info, config) == "transformers":
+        return int(info.parameters * _transformers_bytes(info, config))
     matrices = sum(info.matrix_bytes.values())
     share = len(_layers(info, config.weights.options)) / max(info.layers, 1)
     values = _values(info.matrix_bytes)
@@ -127,9 +127,26 @@ def _shared_head_bytes(info: ModelInfo, config: RunConfig, stored: float) -> flo
     return len(extra) * head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads)
 
 
-def _kv_value_bytes(config: RunConfig) -> int:
-    """Keys and values are cached in the number format of a cast, else in 16 bits."""
-    return _DTYPE_BYTES[config.weights.options.dtype] if config.weights.name == "cast" else 2
+def _kv_value_bytes(info: ModelInfo, config: RunConfig) -> int:
+    """Keys and values are cached in the number format of a cast, else in 16 bits; transformers keeps that of its weights."""
+    if config.weights.name == "cast":
+        return _DTYPE_BYTES[config.weights.options.dtype]
+    return max(2, int(_transformers_bytes(info, config))) if _engine(info, config) == "transformers" else 2
+
+
+def _engine(info: ModelInfo, config: RunConfig) -> str:
+    return "transformers" if info.engine == "transformers" else config.engine.name
+
+
+def _transformers_bytes(info: ModelInfo, config: RunConfig) -> float:
+    """Bytes a value takes in transformers, which unpacks GGUF blocks to float32 and keeps a folder's own format."""
+    match config.weights.name:
+        case "cast":
+            return _DTYPE_BYTES[config.weights.options.dtype]
+        case "bnb_nf4" | "bnb_int8":
+            return _bits_a_value(info, config) / 8
+        case _:
+            return 4 if info.format == "gguf" else info.weight_bytes / max(info.parameters, 1)
 
 
 def _activation_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
