@@ -77,21 +77,29 @@ def _attention(
     )
 
 
+def _joined_bias(part: GatedPlan, neurons: slice | torch.Tensor) -> torch.Tensor | None:
+    """The biases of gate and up for `neurons`, as one vector."""
+    return torch.cat([part.biases["gate"][neurons], part.biases["up"][neurons]]) if "gate" in part.biases else None
+
+
 def _feed_forward(plan: Plan, index: int, ffn: GatedPlan | SplitPlan | ExpertsPlan, weights: Weights) -> FeedForward:
     activation = ACTIVATIONS[plan.traits.activation]
 
     def gated(part: GatedPlan) -> Gated:
-        gate_up = weights.linear([part.gate, part.up], None, index)
-        return Gated(gate_up, weights.linear([part.down], None, index), activation)
+        gate_up = weights.linear([part.gate, part.up], _joined_bias(part, slice(None)), index)
+        return Gated(gate_up, weights.linear([part.down], part.biases.get("down"), index), activation)
 
     match ffn:
         case GatedPlan():
             return gated(ffn)
         case SplitPlan():
+            dense = ffn.dense
             gate_ups = [
-                weights.linear([ffn.dense.gate.rows(group), ffn.dense.up.rows(group)], None, index) for group in ffn.groups
+                weights.linear([dense.gate.rows(group), dense.up.rows(group)], _joined_bias(dense, group), index)
+                for group in ffn.groups
             ]
-            return Split(gate_ups, ffn.groups, weights.linear([ffn.dense.down], None, index), ffn.router, ffn.used, activation)
+            down = weights.linear([dense.down], dense.biases.get("down"), index)
+            return Split(gate_ups, ffn.groups, down, ffn.router, ffn.used, activation)
         case ExpertsPlan():
             from core.weights.cast import full_precision
 

@@ -150,12 +150,11 @@ class Decoder:
     def _projected(self, attention: Attention, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q [T, H, D], k and v [T, G, D], normed and rotated."""
         H, G, D = attention.query_heads, attention.kv_heads, self.traits.head_size
-        qkv = attention.qkv(x)  # [T, (H + 2G) D]
-        if self.traits.clip_qkv:
-            qkv = qkv.clamp(-self.traits.clip_qkv, self.traits.clip_qkv)
-        q, k, v = torch.split(qkv, [H * D, G * D, G * D], dim=-1)
+        q, k, v = torch.split(attention.qkv(x), [H * D, G * D, G * D], dim=-1)
         if attention.norm_rows:
             q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
+        if self.traits.clip_qkv:
+            q, k, v = (part.clamp(-self.traits.clip_qkv, self.traits.clip_qkv) for part in (q, k, v))
         q, k, v = q.view(-1, H, D), k.view(-1, G, D), v.view(-1, G, D)
         if not attention.norm_rows:
             q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)

@@ -186,10 +186,9 @@ class _Reader:
             gate, up = _split(self.checkpoint.tensor(f"{prefix}gate_up_proj.weight"), (F, F))
             return GatedPlan(gate, up, self.checkpoint.tensor(f"{prefix}down_proj.weight"))
         biases = {part: f"{prefix}{name}.bias" for part, name in zip(("gate", "up", "down"), names)}
-        return GatedPlan(
-            *(self.checkpoint.tensor(f"{prefix}{name}.weight") for name in names),
-            {part: self.checkpoint.tensor(name).dense() for part, name in biases.items() if name in self.names},
-        )
+        gate, up, down = (self.checkpoint.tensor(f"{prefix}{name}.weight") for name in names)
+        found = {part: self.checkpoint.tensor(name).dense() for part, name in biases.items() if name in self.names}
+        return GatedPlan(gate, up, down, found)
 
 
 _GATED = ("gate_proj", "up_proj", "down_proj")

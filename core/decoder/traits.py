@@ -121,7 +121,7 @@ def _layer_types(config: Config, kind: str, layers: int) -> tuple[str, ...]:
         return (_SLIDING if _window(config) else _FULL,) * layers
     if config.get("layer_types") and kind not in _NEVER_SLIDE:
         return tuple(map(_known_type, config["layer_types"]))
-    slides = _SLIDES.get(kind, lambda _config, _layer: False)
+    slides = _SLIDES.get(kind, _never)
     return tuple(_SLIDING if slides(config, layer) else _FULL for layer in range(layers))
 
 
@@ -134,6 +134,10 @@ def _known_type(name: str) -> str:
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _ALL_SLIDE = frozenset({"mistral", "mixtral", "phi3", "qwen3_moe"})  # all layers or none
 _NEVER_SLIDE = frozenset({"llama", "granite", "olmo2", "olmoe"})
+
+
+def _never(_config: Config, _layer: int) -> bool:
+    return False
 
 
 def _upper_layers(config: Config, layer: int) -> bool:

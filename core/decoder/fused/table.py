@@ -45,7 +45,7 @@ class Table:
 def table_of(decoder: Decoder) -> Table | None:
     """The tables of `decoder`, or None where one of its parts has no fused form."""
     if (
-        not all(isinstance(block.ffn, Gated) and _simple(block.attention) for block in decoder.blocks)
+        not all(_unbiased(block.ffn) and _simple(block.attention) for block in decoder.blocks)
         or decoder.traits.clip_qkv
     ):
         return None
@@ -58,6 +58,10 @@ def table_of(decoder: Decoder) -> Table | None:
 
 def _simple(attention: Attention) -> bool:
     return not attention.norm_rows and attention.out.bias is None
+
+
+def _unbiased(ffn: object) -> bool:
+    return isinstance(ffn, Gated) and ffn.gate_up.bias is None and ffn.down.bias is None
 
 
 def _linears(attention: Attention, ffn: object) -> Sequence[Linear]:
