@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit,
 from core.errors import BadInput
 from core.technique import Option, OptionValue
 
-EDITOR_WIDTH = 136  # the same for every editor, whatever the range, so that forms align
+EDITOR_WIDTH, EDITOR_HEIGHT = 136, 26  # the same for every editor, whatever the range, so that forms align
 Check = Callable[[str], object]  # raises BadInput
 
 
@@ -39,7 +39,7 @@ def grouped(value: float) -> str:
 class NumberBox(QAbstractSpinBox):
     """A spin box for whole numbers of any size, or for decimals, that never changes what was typed.
 
-    Text that is no number in range leaves the value as it was and says so through `refused`.
+    Text that is no number in range brings back the value from before the typing and says so through `refused`.
     """
 
     edited = Signal(object)
@@ -49,26 +49,38 @@ class NumberBox(QAbstractSpinBox):
         super().__init__(parent)
         self._option = option
         self._value: int | float = 0
+        self._before: int | float = 0  # the value when typing began
         self._whole = option.type == "int"
         self._step = 1 if self._whole else (0.05 if (option.high or 2) <= 1 else 0.1)
-        self.setFixedWidth(EDITOR_WIDTH)
+        self.setFixedSize(EDITOR_WIDTH, EDITOR_HEIGHT)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.lineEdit().setTextMargins(6, 0, 0, 0)  # where the text of the other editors begins
         self.lineEdit().textEdited.connect(self._read)
+        self.editingFinished.connect(self._settle)
 
     def show_value(self, value: OptionValue) -> None:
-        self._value = value if isinstance(value, int | float) else 0
+        self._value = self._before = value if isinstance(value, int | float) else 0
         self.lineEdit().setText(shown_number(self._value))
 
     def _read(self, text: str) -> None:
         try:
             value = int(text) if self._whole else float(text)
         except ValueError:
-            return self.refused.emit(self._expectation())
+            return self._refuse()
         if self._clamped(value) != value:  # also true of nan
-            return self.refused.emit(self._expectation())
+            return self._refuse()
         self._value = value
         self.edited.emit(value)
         return None
+
+    def _refuse(self) -> None:
+        if self._value != self._before:
+            self._value = self._before
+            self.edited.emit(self._value)
+        self.refused.emit(self._expectation())
+
+    def _settle(self) -> None:
+        self._before = self._value
 
     def _expectation(self) -> str:
         kind = "a whole number" if self._whole else "a number"
@@ -107,7 +119,7 @@ class ChoiceBox(QComboBox):
         super().__init__(parent)
         for choice in option.choices:
             self.addItem(str(choice), choice)
-        self.setFixedWidth(EDITOR_WIDTH)
+        self.setFixedSize(EDITOR_WIDTH, EDITOR_HEIGHT)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.activated.connect(lambda index: self.edited.emit(self.itemData(index)))
 
@@ -127,14 +139,14 @@ class Switch(QCheckBox):
     def __init__(self, option: Option, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAccessibleDescription(option.summary)
-        self.clicked.connect(self.edited)
+        self.clicked.connect(lambda checked: self.edited.emit(checked))
 
     def show_value(self, value: OptionValue) -> None:
         self.setChecked(bool(value))
 
 
 class TextLine(QLineEdit):
-    """Free text; `check` decides what is taken."""
+    """Free text; `check` decides what is taken. Other text brings back the value from before the typing."""
 
     edited = Signal(object)
     refused = Signal(str)
@@ -142,13 +154,15 @@ class TextLine(QLineEdit):
     def __init__(self, option: Option, check: Check | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._check = check
-        self._value = ""
-        self.setFixedWidth(EDITOR_WIDTH)
+        self._value = self._before = ""
+        self.setFixedSize(EDITOR_WIDTH, EDITOR_HEIGHT)
+        self.setTextMargins(-2, 0, 0, 0)
         self.setPlaceholderText(str(option.default) or "none")
         self.textEdited.connect(self._read)
+        self.editingFinished.connect(self._settle)
 
     def show_value(self, value: OptionValue) -> None:
-        self._value = str(value)
+        self._value = self._before = str(value)
         self.setText(self._value)
 
     def _read(self, text: str) -> None:
@@ -156,10 +170,19 @@ class TextLine(QLineEdit):
             if self._check is not None:
                 self._check(text)
         except BadInput as error:
-            self.refused.emit(f"{str(error).rstrip('.')}. {self._value!r} stays in use.")
+            self._refuse(f"{str(error).rstrip('.')}; {self._before!r} stays in use.")
         else:
             self._value = text
             self.edited.emit(text)
+
+    def _refuse(self, why: str) -> None:
+        if self._value != self._before:
+            self._value = self._before
+            self.edited.emit(self._value)
+        self.refused.emit(why)
+
+    def _settle(self) -> None:
+        self._before = self._value
 
 
 Editor = NumberBox | ChoiceBox | Switch | TextLine

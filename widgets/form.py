@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from core.technique import Option, OptionValue, options_of
 from widgets.editors import Check, Editor, editor_for, range_text
@@ -40,18 +40,15 @@ class OptionsForm(QWidget):
         self._class = options_class
         self._values: dict[str, OptionValue] = {}
         self._rows: dict[str, _Row] = {}
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(GRID)
-        grid.setVerticalSpacing(GRID // 2)
-        grid.setColumnMinimumWidth(0, LABEL_WIDTH)
-        grid.setColumnStretch(1, 1)
-        for index, option in enumerate(options_of(options_class)):
-            row = _Row(option, section, checks.get(option.name), self)
-            row.place(grid, 2 * index)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(GRID // 2)
+        for option in options_of(options_class):
+            row = _Row(option, section, checks.get(option.name))
             row.editor.edited.connect(lambda value, name=option.name: self._take(name, value))
             row.editor.refused.connect(row.complain)
             self._rows[option.name] = row
+            column.addWidget(row)
         self.set_value(options_class())
 
     def value(self) -> Any:
@@ -78,29 +75,30 @@ class OptionsForm(QWidget):
             self.changed.emit(self.value())
 
 
-class _Row:
+class _Row(QWidget):
     """Label, editor with its unit, and a line under them for what is wrong."""
 
-    def __init__(self, option: Option, section: str, check: Check | None, parent: QWidget) -> None:
+    def __init__(self, option: Option, section: str, check: Check | None) -> None:
+        super().__init__()
         title = option.name.replace("_", " ")
-        self.label = QLabel(title, parent)
-        self.editor = editor_for(option, check, parent)
-        self.unit = quiet_label(option.unit, parent)
-        self.message = error_label(parent)
-        self.label.setBuddy(self.editor)
+        label = QLabel(title)
+        label.setFixedWidth(LABEL_WIDTH)
+        self.editor = editor_for(option, check)
+        self.message = error_label()
+        label.setBuddy(self.editor)
         self.editor.setAccessibleName(title)
-        for widget in (self.label, self.editor):
+        for widget in (label, self.editor):
             widget.setToolTip(_tooltip(option, section))
-
-    def place(self, grid: QGridLayout, line: int) -> None:
         beside = QHBoxLayout()
         beside.setSpacing(GRID)
-        beside.addWidget(self.editor)
-        beside.addWidget(self.unit)
+        for widget in (label, self.editor, quiet_label(option.unit)):
+            beside.addWidget(widget)
         beside.addStretch(1)
-        grid.addWidget(self.label, line, 0, Qt.AlignmentFlag.AlignVCenter)
-        grid.addLayout(beside, line, 1)
-        grid.addWidget(self.message, line + 1, 0, 1, 2)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(GRID // 2)
+        column.addLayout(beside)
+        column.addWidget(self.message)
 
     def show_value(self, value: OptionValue) -> None:
         self.editor.show_value(value)
