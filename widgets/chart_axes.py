@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from core.charts.chart import Chart, Heatmap, Series
+from core.charts.chart import Chart, Series
 from widgets.quantity import relabelled, scale_for, tick_labels, ticks, unit_of
 
 OFF_SCALE = 4.0  # a reference line this many times over all data is named at the edge, not drawn to scale
@@ -90,7 +90,7 @@ def name_axis(names: Sequence[str], low: float, high: float, title: str, most: i
     shown = range(max(0, int(np.ceil(first))), min(len(names) - 1, int(np.floor(last))) + 1)
     stride = _stride(len(shown), max(1, most))
     picked = [index for index in shown if index % stride == 0]
-    return Axis(low, high, title, tuple(map(float, picked)), tuple(names[index] for index in picked))
+    return Axis(low, high, title, tuple(map(float, picked)), tuple(visible(names[index]) for index in picked))
 
 
 def _stride(count: int, most: int) -> int:
@@ -144,11 +144,6 @@ def _negated(series: Sequence[Series]) -> list[Series]:
         return None if array is None else -array
 
     return [replace(s, y=-s.y, high=turned(s.low), base=turned(s.base)) for s in series]
-
-
-def heatmap_names(heatmap: Heatmap) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Row and column names, with control characters made visible."""
-    return tuple(map(visible, heatmap.row_labels)), tuple(map(visible, heatmap.column_labels))
 
 
 def visible(text: str) -> str:

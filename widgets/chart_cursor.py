@@ -9,7 +9,7 @@ import numpy as np
 from PySide6.QtCore import QPointF
 
 from core.charts.chart import Chart, Heatmap, Series
-from widgets.chart_axes import heatmap_names
+from widgets.chart_axes import visible
 from widgets.chart_layout import Layout
 from widgets.chart_marks import bar_rects, points_of
 from widgets.quantity import spoken, unit_of
@@ -108,11 +108,11 @@ def describe(chart: Chart, place: Place) -> str:
 
 
 def _cell_text(chart: Chart, heatmap: Heatmap, place: Place) -> str:
-    rows, columns = heatmap_names(heatmap)
+    row, column = visible(heatmap.row_labels[place.row]), visible(heatmap.column_labels[place.index])
     value = float(heatmap.values[place.row, place.index])
     masked = " (masked)" if heatmap.overlay is not None and heatmap.overlay[place.row, place.index] else ""
     number = spoken(value, heatmap.unit) if not np.isnan(value) else "no value"
-    return f"{chart.y_label} {rows[place.row]} · {chart.x_label} {columns[place.index]}: {number}{masked}".strip()
+    return f"{chart.y_label} {row} · {chart.x_label} {column}: {number}{masked}".strip()
 
 
 def _x_text(chart: Chart, x: float) -> str:

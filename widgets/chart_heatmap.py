@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 from PySide6.QtCore import QRectF
@@ -44,11 +45,16 @@ def pooled(values: np.ndarray, overlay: np.ndarray | None, rows: int, columns: i
     """
     if rows == columns == 1:
         return values, overlay
-    starts = np.arange(0, values.shape[0], rows), np.arange(0, values.shape[1], columns)
-    values = np.fmax.reduceat(np.fmax.reduceat(values, starts[0], axis=0), starts[1], axis=1)
-    if overlay is not None:
-        overlay = np.logical_and.reduceat(np.logical_and.reduceat(overlay, starts[0], axis=0), starts[1], axis=1)
-    return values, overlay
+    values = _folded(values, rows, columns, np.fmax, np.nan)
+    return values, None if overlay is None else _folded(overlay, rows, columns, np.logical_and, True)
+
+
+def _folded(cells: np.ndarray, rows: int, columns: int, fold: np.ufunc, filling: float) -> np.ndarray:
+    """Each block of cells as one, by `fold`; blocks at the edge are filled up."""
+    more = -cells.shape[0] % rows, -cells.shape[1] % columns
+    cells = np.pad(cells, ((0, more[0]), (0, more[1])), constant_values=filling) if any(more) else cells
+    cells = reduce(fold, (cells[start::rows] for start in range(rows)))
+    return reduce(fold, (cells[:, start::columns] for start in range(columns)))
 
 
 def cells_image(heatmap: Heatmap, palette: np.ndarray, block: tuple[int, int], window: tuple[slice, slice]) -> QImage:

@@ -8,7 +8,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFont, QFontMetricsF
 
 from core.charts.chart import Chart, Series, has_data
-from widgets.chart_axes import Axis, View, decade_axis, heatmap_names, name_axis, off_scale, value_axis, whole
+from widgets.chart_axes import Axis, View, decade_axis, name_axis, off_scale, value_axis, whole
 from widgets.chart_look import Look
 from widgets.quantity import spoken, unit_of
 from widgets.theme import GRID
@@ -154,12 +154,12 @@ def _widest(axis: Axis, metrics: QFontMetricsF, most: float) -> float:
 
 def _y_axis(chart: Chart, view: View, most: int) -> Axis:
     if chart.heatmap is not None:
-        return name_axis(heatmap_names(chart.heatmap)[0], view.bottom, view.top, chart.y_label, max(2, most * 2))
+        return name_axis(chart.heatmap.row_labels, view.bottom, view.top, chart.y_label, max(2, most * 2))
     return value_axis(view.bottom, view.top, chart.y_label, max(2, most))
 
 
 def _x_axis(chart: Chart, view: View, width: float, metrics: QFontMetricsF) -> Axis:
-    names = chart.categories if chart.heatmap is None else heatmap_names(chart.heatmap)[1]
+    names = chart.categories if chart.heatmap is None else chart.heatmap.column_labels
     if not names:
         whole_numbers = all(bool((s.x == s.x.round()).all()) for s in chart.series)
         return value_axis(view.left, view.right, chart.x_label, max(2, int(width / 64)), whole_numbers)

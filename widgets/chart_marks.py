@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QPainter, QPen, QPolygonF
+from PySide6.QtGui import QColor, QPaintEngine, QPainter, QPen, QPolygonF
 
 from core.charts.chart import Chart, Series
 from widgets.chart_axes import Axis, bar_step, off_scale
@@ -14,6 +14,7 @@ from widgets.chart_layout import Layout
 from widgets.chart_look import Look
 
 FEW = 24  # markers on a line, evenly picked where it has more points
+PIECE = 8  # points
 BAR_SHARE = 0.8  # of the distance between bars
 MOST_BAR = 72.0  # pixels; wider bars say nothing more
 
@@ -66,14 +67,24 @@ def _draw_line(painter: QPainter, series: Series, layout: Layout, look: Look) ->
     points = points_of(series, layout.x, layout.y)
     colour, style = look.colour(series), look.column(series.column)
     if series.kind != "scatter":
-        painter.setPen(look.pen(series))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         for run in _runs(_stairs(points) if series.kind == "step" else points):
-            painter.drawPolyline(polygon(_thinned(run)))
+            _draw_run(painter, _thinned(run), look.pen(series))
     shown = points[np.isfinite(points).all(axis=1)]
     if series.kind != "scatter":
         shown = shown[:: max(1, -(-len(shown) // FEW))]
     draw_markers(painter, shown, colour, style.marker, 3.5 if series.kind == "scatter" else 2.75)
+
+
+def _draw_run(painter: QPainter, points: np.ndarray, pen: QPen) -> None:
+    """One unbroken line. Screens get it in short overlapping pieces: Qt strokes a long wide path in quadratic time."""
+    piece = PIECE if painter.paintEngine().type() == QPaintEngine.Type.Raster else len(points)
+    walked = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    corners = [QPointF(x, y) for x, y in points.tolist()]
+    for start in range(0, len(points) - 1, max(1, piece)):
+        pen.setDashOffset(walked[start] / pen.widthF())
+        painter.setPen(pen)
+        painter.drawPolyline(QPolygonF(corners[start : start + piece + 2]))
 
 
 def polygon(points: np.ndarray) -> QPolygonF:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from core.attention.mask import FULL, Reach, reaches
+from core.charts.attention_rows import MEAN, Assembled, assemble
 from core.charts.chart import Chart, Heatmap
 from core.charts.labelled import Labelled, counted, ending_notes, token_labels
-from core.events import AttentionCaptured
 from core.trace import Trace
 
-_MEAN = -1
 
+def attention_map(traces: Labelled, *, layer: int | None = None, head: int = MEAN, step: int | None = None) -> Chart:
+    """Attention weights of the first trace. layer None is the first captured one, head −1 the mean of all heads.
 
-@dataclass(frozen=True)
-class Assembled:
-    """values [T, S] of queries `first` … first + T − 1 over keys 0 … S − 1; NaN where nothing was captured.
-
-    absent [T, S]: keys the query could not see although they came before it (evicted from the cache).
+    step None is every pass, −1 the prefill.
     """
-
-    first: int
-    values: np.ndarray
-    absent: np.ndarray
-
-
-def attention_map(traces: Labelled, *, layer: int = 0, head: int = _MEAN, step: int | None = None) -> Chart:
-    """Attention weights of the first trace. head −1 is the mean of all heads. step None is every pass, −1 the prefill."""
     trace = traces[0][1] if traces else Trace()
+    layer = min(trace.attention, default=0) if layer is None else layer
     maps = [one for one in trace.attention.get(layer, ()) if step is None or one.step == step]
-    found = assemble(maps, head, len(trace.all_tokens))
-    who = "mean of all heads" if head == _MEAN else f"head {head}"
+    return chart_of(traces, layer, head, assemble(maps, head, len(trace.all_tokens)))
+
+
+def chart_of(traces: Labelled, layer: int, head: int, found: Assembled | None) -> Chart:
+    """The chart of a map that is assembled already."""
+    trace = traces[0][1] if traces else Trace()
+    who = "mean of all heads" if head == MEAN else f"head {head}"
     return Chart(
         name="attention_map",
         title=f"Attention, layer {layer}, {who}",
@@ -45,36 +37,6 @@ def attention_map(traces: Labelled, *, layer: int = 0, head: int = _MEAN, step: 
         notes=(*_coverage(trace, found), *ending_notes(traces[:1])),
         empty=_empty(trace, layer),
     )
-
-
-def assemble(maps: Sequence[AttentionCaptured], head: int, length: int) -> Assembled | None:
-    """One map of the captures, in positions; later passes overwrite earlier ones. None when there is nothing to show."""
-    maps = [one for one in maps if one.first_query < length and one.weights.size and head < one.weights.shape[0]]
-    if not maps:
-        return None
-    first = min(one.first_query for one in maps)
-    rows = min(length, max(one.first_query + one.weights.shape[1] for one in maps)) - first
-    values = np.full((rows, first + rows), np.nan, np.float32)
-    absent = np.zeros(values.shape, bool)
-    for one in maps:
-        _place(one, head, first, values, absent)
-    return Assembled(first, values, absent)
-
-
-def _place(one: AttentionCaptured, head: int, first: int, values: np.ndarray, absent: np.ndarray) -> None:
-    """Write the rows of one pass. Keys that were not there carry no weight: 0, and absent."""
-    known = (one.key_positions >= 0) & (one.key_positions < values.shape[1])
-    keys = one.key_positions[known]
-    weights = one.weights[:, :, known]
-    rows = (weights.mean(0, dtype=np.float32) if head == _MEAN else weights[head].astype(np.float32))[: len(values)]
-    for row, weight in enumerate(rows, one.first_query - first):
-        if row >= len(values):
-            break
-        past = slice(0, row + first + 1)
-        values[row], absent[row] = np.nan, False
-        values[row, past], absent[row, past] = 0.0, True
-        seen = keys <= row + first
-        values[row, keys[seen]], absent[row, keys[seen]] = weight[seen], False
 
 
 def _heatmap(trace: Trace, found: Assembled, layer: int) -> Heatmap:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QWidget
 
-from core.charts.attention_map import attention_map
+from core.charts.attention_map import chart_of
 from core.charts.attention_mask import attention_mask, pattern
+from core.charts.attention_rows import MEAN, GrowingMap
 from core.charts.attention_summary import MEASURES, attention_summary
 from core.charts.chart import Chart
 from core.config import RunConfig
@@ -21,7 +22,6 @@ from widgets.docks.selector import Selector, selector_row
 from widgets.labels import quiet_label
 from widgets.theme import GRID, small_font
 
-MEAN = -1
 _MEASURES = {"entropy": "entropy", "first": "first tokens", "last": "recent tokens", "kept": "kept by the other's pattern"}
 
 
@@ -33,6 +33,7 @@ class AttentionDock(DockPanel):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__({"map": "Map", "pattern": "Pattern", "heads": "Layers × heads"}, parent)
+        self._growing = GrowingMap(Trace(), 0, MEAN, None)
         self._planned: tuple[RunConfig, ModelInfo | None, int] | None = None
         self.which = Selector("Run", self.redraw)
         self.layer = Selector("Layer", self.redraw)
@@ -81,7 +82,10 @@ class AttentionDock(DockPanel):
 
     def _map(self) -> Chart:
         trace = [(self._label(), self._trace())]
-        chart = attention_map(trace, layer=self.layer.number(), head=self.head.number(MEAN), step=self.passes.step)
+        layer, head, step = self.layer.number(), self.head.number(MEAN), self.passes.step
+        if self._growing.trace is not self._trace() or self._growing.of != (layer, head, step):
+            self._growing = GrowingMap(self._trace(), layer, head, step)
+        chart = chart_of(trace, layer, head, self._growing.update())
         if chart.heatmap is None or self.veil.isChecked():
             return chart
         return replace(chart, heatmap=replace(chart.heatmap, overlay=None))
