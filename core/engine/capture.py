@@ -42,6 +42,8 @@ class Recorder:
             yield RoutingCaptured(step, layer, first, experts[rows].copy(), weights[rows].copy(), count)
 
     def _attention(self, step: int, first: int, fed: int, kept: int) -> Iterator[AttentionCaptured | CaptureEnded]:
+        if not self._layers:
+            return
         begin, end = max(first, self._first_row), first + kept
         passes = [
             _map(step, layer, weights[:, begin - (first + fed) :], keys, begin, end)
@@ -52,7 +54,7 @@ class Recorder:
             yield from passes
             return
         self._layers = self._watch.attention_layers = frozenset()
-        yield CaptureEnded(step, f"the capture budget of {self._budget / 2**20:.0f} MiB is spent; attention is no longer kept")
+        yield CaptureEnded(step, f"the capture budget of {self._budget / 2**20:.3g} MiB is spent; attention is no longer kept")
 
 
 def _map(step: int, layer: int, weights: np.ndarray, keys: np.ndarray, begin: int, end: int) -> AttentionCaptured:

@@ -13,7 +13,7 @@ from core.engine.capture import Recorder
 from core.engine.sampling import Sampler
 from core.engine.stages import Stages
 from core.engine.text import TextStream
-from core.engine.verdict import Verdict, alternatives, round_of, tokens_of
+from core.engine.verdict import Verdict, alternatives, rejected_of, round_of, tokens_of
 from core.engine.watch import Clock, Watch
 from core.errors import BadInput, RunFailed
 from core.events import Event, FinishReason, PrefillProgress, Round, RunRequest, Step, TextDelta, Token
@@ -135,12 +135,12 @@ class Generation:
         with self.stages.charged("capture" if top else "sampling"):
             seen = alternatives(logits, verdict.drawn, top, piece) if top else ()
             tokens = tokens_of(verdict, seen, piece)
-            round_ = round_of(verdict, len(self.steps) - 1, tokens, logits, seen, piece) if verdict.drafted else None
-        self.steps.append(self._finished(tokens, began))
-        yield self.steps[-1]
-        if round_:
-            self.rounds.append(round_)
-            yield round_
+            rejected = rejected_of(verdict, logits, seen, piece)
+        step = self._finished(tokens, began)
+        yield step
+        if verdict.drafted:
+            self.rounds.append(round_of(verdict, step, rejected))
+            yield self.rounds[-1]
         if verdict.text:
             yield TextDelta(verdict.text)
 
@@ -149,5 +149,6 @@ class Generation:
         now = self.clock.ms()
         chunk = (replace(tokens[0], ms=now - self._streamed), *tokens[1:])
         self._streamed = now
-        session, index = self.session, len(self.steps) - 1
-        return Step(index, chunk, now - began, self.stages.take(), session.kv_tokens, session.kv_bytes)
+        held = self.session.kv_tokens, self.session.kv_bytes
+        self.steps.append(Step(len(self.steps) - 1, chunk, now - began, self.stages.take(), *held))
+        return self.steps[-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from core.events import Round, Token, TokenSource
+from core.events import Round, Step, Token, TokenSource
 
 _TEXTS = 10  # alternatives whose text is kept
 
@@ -87,22 +87,28 @@ def tokens_of(verdict: Verdict, seen: Sequence[Alternatives], piece: Piece) -> t
     return tuple(_with(token, seen[i]) for i, token in enumerate(plain)) if seen else tuple(plain)
 
 
-def round_of(
-    verdict: Verdict, step: int, tokens: Sequence[Token], logits: torch.Tensor, seen: Sequence[Alternatives], piece: Piece
-) -> Round:
-    """The round that `verdict` ended. Drafts after the rejected one have no alternatives: their rows continue a text that
-    was not kept."""
+def rejected_of(verdict: Verdict, logits: torch.Tensor, seen: Sequence[Alternatives], piece: Piece) -> tuple[Token, ...]:
+    """The drafted tokens that are no part of the result.
+
+    Only the first has alternatives: the rows of logits [n, V] after it continue a text that was not kept.
+    """
     accepted = verdict.accepted
-    rejected = [
+    tokens = [
         Token(verdict.first + i, token, piece(token), "drafted", round=verdict.round)
         for i, token in enumerate(verdict.drafted)
         if i >= accepted
     ]
-    if seen and rejected:
-        its_own = float(logits[accepted].softmax(-1)[rejected[0].id])
-        rejected[0] = replace(_with(rejected[0], seen[accepted]), probability=its_own)
-    final = tokens[-1] if verdict.kept == len(verdict.drawn) else None
-    return Round(verdict.round, step, (*tokens[:accepted], *rejected), accepted, final)
+    if seen and tokens:
+        its_own = float(logits[accepted].softmax(-1)[tokens[0].id])
+        tokens[0] = replace(_with(tokens[0], seen[accepted]), probability=its_own)
+    return tuple(tokens)
+
+
+def round_of(verdict: Verdict, step: Step, rejected: Sequence[Token]) -> Round:
+    """The round that ended in `step`."""
+    accepted = verdict.accepted
+    final = step.tokens[-1] if verdict.kept == len(verdict.drawn) else None
+    return Round(verdict.round, step.index, (*step.tokens[:accepted], *rejected), accepted, final)
 
 
 def _with(token: Token, seen: Alternatives) -> Token:
