@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFont, QFontMetricsF
@@ -71,17 +72,19 @@ def lay_out(chart: Chart, area: QRectF, look: Look, view: View | None = None, re
     return Layout(area, title, badge, header, legend, plot, x, y, bar, notes, _edge_note(chart))
 
 
+@lru_cache(maxsize=512)  # live charts are laid out many times a second, mostly with the same texts
 def wrap(text: str, width: float, font: QFont, most: int) -> tuple[str, ...]:
     """The text in at most `most` lines of this width, the last one elided when it does not fit."""
     metrics = QFontMetricsF(font)
-    lines: list[str] = []
-    words = text.split()
-    while words and len(lines) < most - 1:
-        count = next((n for n in range(len(words), 1, -1) if metrics.horizontalAdvance(" ".join(words[:n])) <= width), 1)
-        lines.append(" ".join(words[:count]))
-        words = words[count:]
-    rest = [" ".join(words)] if words else []
-    return tuple(metrics.elidedText(line, Qt.TextElideMode.ElideRight, width) for line in lines + rest)
+    lines, left = [""], width
+    for word in text.split():
+        wide = metrics.horizontalAdvance(f"{word} ")
+        if left < wide - 3 and len(lines) < most and lines[-1]:
+            lines, left = [*lines, ""], width
+        lines[-1] += f" {word}" if lines[-1] else word
+        left -= wide
+    fit = [metrics.elidedText(line, Qt.TextElideMode.ElideRight, width) for line in lines if line]
+    return tuple(fit)
 
 
 def _title(chart: Chart, inner: QRectF, look: Look, reserve: float) -> tuple[Line, QRectF]:

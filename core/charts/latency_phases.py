@@ -62,10 +62,11 @@ def leaves(step: Step) -> dict[str, float]:
 def _stage(name: str, steps: Sequence[Step], prompt: int) -> Stage:
     phases: dict[str, float] = defaultdict(float)
     for step in steps:
-        for leaf, ms in leaves(step).items():
-            phases[leaf] += ms
+        for phase, ms in step.phases.items():
+            phases[phase] += ms
+    whole = Step(steps[0].index, (), sum(step.ms for step in steps), phases, 0, 0)
     tokens = prompt if name == "prefill" else sum(len(step.tokens) for step in steps)
-    return Stage(name, dict(phases), len(steps), tokens)
+    return Stage(name, leaves(whole), len(steps), tokens)
 
 
 def latency_phases(traces: Labelled, *, per: str = "token") -> Chart:
