@@ -21,21 +21,38 @@ class KeyValues:
     positions: Tensor
 
 
-def attend(q: Tensor, kv: KeyValues, positions: Tensor, reach: Reach, scale: float, cap: float) -> Tensor:
-    """Attention of q [T, H, D] at `positions` [T] over `kv`; returns [T, H, D] float32.
+class Masks:
+    """Masks of one pass, made once for all layers that share a reach."""
+
+    def __init__(self, queries: Tensor) -> None:
+        self.queries = queries
+        self._made: dict[tuple[Reach, int], Tensor] = {}
+
+    def of(self, reach: Reach, keys: Tensor) -> Tensor | None:
+        """Bool [T, S] for keys at positions `keys` [S]; None when every key is visible, as in a step over a whole cache."""
+        if len(self.queries) == 1:
+            return None if reach.window is None else reach.allowed(self.queries, keys)
+        # In a pass of several rows the keys are one run of positions that ends with the last query.
+        place = reach, len(keys)
+        if place not in self._made:
+            self._made[place] = reach.allowed(self.queries, keys)
+        return self._made[place]
+
+
+def attend(q: Tensor, kv: KeyValues, masks: Masks, reach: Reach, scale: float, cap: float) -> Tensor:
+    """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32.
 
     cap: soft cap of the scores (gemma2), 0 for none.
     """
     if cap:
-        weights = attention_weights(q, kv, positions, reach, scale, cap)
+        weights = attention_weights(q, kv, masks.queries, reach, scale, cap)
         values = kv.values.float().repeat_interleave(q.shape[1] // kv.values.shape[0], dim=0)
         return (weights @ values).transpose(0, 1)
-    mask = _mask(positions, kv.positions, reach)
     y = torch.nn.functional.scaled_dot_product_attention(
         q.to(kv.keys.dtype).transpose(0, 1)[None],
         kv.keys[None],
         kv.values[None],
-        attn_mask=mask,
+        attn_mask=masks.of(reach, kv.positions),
         scale=scale,
         enable_gqa=True,
     )
@@ -65,11 +82,3 @@ def stacked(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     keys = parts[-1][1]
     widened = [np.pad(weights, ((0, 0), (0, 0), (0, len(keys) - weights.shape[2]))) for weights, _ in parts]
     return np.concatenate(widened, axis=1), keys
-
-
-def _mask(queries: Tensor, keys: Tensor, reach: Reach) -> Tensor | None:
-    """None when every key is visible to every query, as in a decode step over the whole cache."""
-    if len(queries) == 1 and reach.window is None:
-        return None
-    allowed: Tensor = reach.allowed(queries, keys)
-    return allowed

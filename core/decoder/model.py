@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.attention.softmax import attend, captured
+from core.attention.softmax import Masks, attend, captured
 from core.decoder.linear import Linear
 from core.decoder.rope import RopeTable
 from core.decoder.traits import Traits
@@ -95,13 +95,13 @@ class Decoder:
         reaches: what the attention technique lets a query see, by layer.
         """
         probe.start()
-        positions = torch.arange(cache.length, cache.length + len(tokens))
+        masks = Masks(torch.arange(cache.length, cache.length + len(tokens)))
         for rope in self.ropes:
             rope.reserve(cache.length + len(tokens), cache.layout.tokens)
         x = self.embed(tokens) * self.traits.embed_scale
         probe.lap("embed")
         for layer, block in enumerate(self.blocks):
-            x = self._layer(layer, block, x, positions, cache, reaches[layer], probe)
+            x = self._layer(layer, block, x, masks, cache, reaches[layer], probe)
         cache.advance(len(tokens))
         x = self.norm(x)
         probe.lap("norm")
@@ -115,13 +115,11 @@ class Decoder:
         probe.lap("head")
         return logits
 
-    def _layer(
-        self, layer: int, block: Block, x: Tensor, positions: Tensor, cache: Cache, reach: Reach, probe: Probe
-    ) -> Tensor:
+    def _layer(self, layer: int, block: Block, x: Tensor, masks: Masks, cache: Cache, reach: Reach, probe: Probe) -> Tensor:
         scale = self.traits.residual_scale
         h = _normed(block.before_attention, x)
         probe.lap("norm")
-        h = self._attention(layer, block.attention, h, positions, cache, reach, probe)
+        h = self._attention(layer, block.attention, h, masks, cache, reach, probe)
         x = x + _normed(block.after_attention, h) * scale
         h = _normed(block.before_ffn, x)
         probe.lap("norm")
@@ -132,16 +130,16 @@ class Decoder:
         return x
 
     def _attention(
-        self, layer: int, attention: Attention, x: Tensor, positions: Tensor, cache: Cache, reach: Reach, probe: Probe
+        self, layer: int, attention: Attention, x: Tensor, masks: Masks, cache: Cache, reach: Reach, probe: Probe
     ) -> Tensor:
-        q, k, v = self._projected(attention, x, positions)
+        q, k, v = self._projected(attention, x, masks.queries)
         kv = cache.update(layer, k, v)
         reach = reach & cache.reach & Reach(0, attention.window)
         scale, cap = self.traits.attention_scale, self.traits.attention_cap
-        y = attend(q, kv, positions, reach, scale, cap)
+        y = attend(q, kv, masks, reach, scale, cap)
         if layer in probe.attention_layers:
             probe.lap("attention")
-            probe.attention(layer, *captured(q, kv, positions, reach, scale, cap))
+            probe.attention(layer, *captured(q, kv, masks.queries, reach, scale, cap))
             probe.lap("capture")
         y = attention.out(y.flatten(1))
         probe.lap("attention")

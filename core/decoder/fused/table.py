@@ -44,10 +44,7 @@ class Table:
 
 def table_of(decoder: Decoder) -> Table | None:
     """The tables of `decoder`, or None where one of its parts has no fused form."""
-    if (
-        not all(_unbiased(block.ffn) and _simple(block.attention) for block in decoder.blocks)
-        or decoder.traits.clip_qkv
-    ):
+    if not all(_unbiased(block.ffn) and _simple(block.attention) for block in decoder.blocks) or decoder.traits.clip_qkv:
         return None
     linears = [list(_linears(block.attention, block.ffn)) for block in decoder.blocks]
     products = [linear.parts() for layer in linears for linear in layer] + [decoder.head.parts()]
