@@ -74,7 +74,7 @@ def describe_header(header: Header) -> ModelInfo:
     template = header.metadata.get("tokenizer.chat_template")
     embedding = header.tensors.get("token_embd.weight")
     return ModelInfo(
-        name=str(header.metadata.get("general.name") or header.path.stem),
+        name=header.path.stem,  # what a person knows it by; general.name is often no name at all
         path=str(header.path.absolute()),
         format="gguf",
         architecture=kind,
