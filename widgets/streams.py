@@ -79,6 +79,11 @@ class StreamView(QFrame):
         self.tokens.set_mode(mode)
         self._say()
 
+    def open_at_cursor(self) -> None:
+        """Offer the alternatives of the token under the cursor; without one, of the last token."""
+        if self.tokens.items:
+            self.tokens.choose_current()
+
     def _say(self) -> None:
         self.header.show_trace(self.tokens.trace, self.tokens.reference, self._comparison())
         self.notice.setText(self._missing())
@@ -215,6 +220,11 @@ class StreamsView(QWidget):
             changed = [view.refresh() for view in self.columns]
             if any(changed) and monotonic() - self._gaps_at > 0.5:
                 self._rescale()
+
+    def repaint_now(self) -> None:
+        """Paint what was taken in without waiting for the event loop: the first token is shown at once."""
+        for view in self.columns:
+            view.tokens.viewport().repaint()
 
     def _add_column(self) -> None:
         column = len(self.columns)

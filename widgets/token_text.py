@@ -48,6 +48,11 @@ class TokenText(TokenPane):
         self._mark()
         super().set_show_rejected(show)
 
+    @property
+    def cursor_item(self) -> int | None:
+        """The item under the cursor, None before there is one."""
+        return self._cursor
+
     def set_cursor(self, position: int) -> None:
         """Put the cursor on the token at `position` and show it; nothing is emitted."""
         if 0 <= position < len(self.item_at):
@@ -69,6 +74,13 @@ class TokenText(TokenPane):
         QAccessible.updateAccessibility(QAccessibleEvent(self, QAccessible.Event.DescriptionChanged))
         if not chosen.rejected:
             self.cursor_moved.emit(chosen.position)
+
+    def choose_current(self) -> None:
+        """Choose the token under the cursor; without one, the last token."""
+        if self._cursor is None:
+            self.move_cursor(len(self.items) - 1)
+        if self._cursor is not None:
+            self.chosen.emit(self._cursor)
 
     def select_all(self) -> None:
         if self.items:
@@ -128,8 +140,8 @@ class TokenText(TokenPane):
             return self.select_all()
         held = event.modifiers()
         plain = held & ~(Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier)
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._cursor is not None and not plain:
-            return self.chosen.emit(self._cursor)
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not plain:
+            return self.choose_current()
         target = self._target(event.key(), bool(held & Qt.KeyboardModifier.ControlModifier)) if self.items else None
         if target is None:
             return super().keyPressEvent(event)
