@@ -1,4 +1,4 @@
-"""The tokenizer in a model folder: its tokenizer.json, or what transformers makes of a SentencePiece file."""
+"""The tokenizer in a model folder: its tokenizer.json, or its SentencePiece vocabulary."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as Backend
 
 from core.errors import BadInput
+from core.models.sentence_pieces import CONTROL, UNKNOWN, USER_DEFINED
+from core.models.sentencepiece_model import read_pieces
 from core.models.tokenizer import Tokenizer, byte_level, sentence_piece
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -17,13 +20,9 @@ _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 def tokenizer_in(folder: Path) -> Tokenizer:
     """Read the tokenizer of a model folder; BadInput when there is none, or one whose rules are not known here."""
-    text = _tokenizer_json(folder)
-    try:
-        backend, rules = Backend.from_str(text), json.loads(text)
-    except Exception as error:  # The tokenizers library raises bare Exceptions for damaged files.
-        raise BadInput(f"{folder / 'tokenizer.json'}: not a readable tokenizer: {error}") from None
     settings = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
     special = {name: _text(settings[name]) for name in _SPECIAL if settings.get(name)}
+    backend, rules = _backend(folder, settings, special)
     steps = list(_steps(rules.get("decoder")))
     added = {int(token["id"]): bool(token.get("special")) for token in rules.get("added_tokens") or []}
     return Tokenizer(
@@ -37,6 +36,51 @@ def tokenizer_in(folder: Path) -> Tokenizer:
         special_tokens=special,
         leading_space=not steps or any(_takes_space(step) for step in steps),
     )
+
+
+def _backend(folder: Path, settings: Mapping[str, Any], special: Mapping[str, str]) -> tuple[Backend, dict[str, Any]]:
+    """The tokenizer, and its rules as tokenizer.json writes them."""
+    path = folder / "tokenizer.json"
+    try:
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            return Backend.from_str(text), json.loads(text)
+        if (folder / "tokenizer.model").is_file():
+            backend = _from_pieces(folder, settings, special)
+            return backend, json.loads(backend.to_str())
+    except BadInput:
+        raise
+    except Exception as error:  # The tokenizers library raises bare Exceptions for damaged files.
+        raise BadInput(f"{folder}: the tokenizer cannot be read: {error}") from None
+    raise BadInput(f"{folder}: there is no tokenizer (tokenizer.json, or tokenizer.model of SentencePiece)")
+
+
+def _from_pieces(folder: Path, settings: Mapping[str, Any], special: Mapping[str, str]) -> Backend:
+    """A SentencePiece vocabulary with the tokens that the folder adds to it."""
+    gemma = str(settings.get("tokenizer_class", "")).startswith("Gemma")  # whose scores tell nothing
+    pieces = read_pieces(folder / "tokenizer.model", by_place=gemma)
+    backend = pieces.backend()
+    control = [token for token, kind in zip(pieces.tokens, pieces.types, strict=True) if kind in (UNKNOWN, CONTROL)]
+    user = [token for token, kind in zip(pieces.tokens, pieces.types, strict=True) if kind == USER_DEFINED]
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in control])
+    backend.add_tokens([AddedToken(token, normalized=False) for token in user])
+    for token, is_special in _later_tokens(folder, settings):
+        backend.add_tokens([AddedToken(token, normalized=False, special=is_special)])
+    first = [special["bos_token"]] if settings.get("add_bos_token", True) and "bos_token" in special else []
+    last = [special["eos_token"]] if settings.get("add_eos_token") and "eos_token" in special else []
+    if first or last:
+        named = [(token, backend.token_to_id(token)) for token in dict.fromkeys((*first, *last))]
+        backend.post_processor = processors.TemplateProcessing(single=[*first, "$A", *last], special_tokens=named)
+    return backend
+
+
+def _later_tokens(folder: Path, settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Tokens put after the vocabulary when the model was tuned, in the order of their ids, and whether they are special."""
+    found = {int(token): name for name, token in read_json(folder / "added_tokens.json").items()}
+    listed = settings.get("added_tokens_decoder") or {}
+    later = {token: (name, True) for token, name in found.items()}
+    later |= {int(token): (_text(entry), bool(entry.get("special"))) for token, entry in listed.items()}
+    return [later[token] for token in sorted(later)]
 
 
 def chat_template_in(folder: Path) -> str | None:
@@ -62,25 +106,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadInput(f"{path}: holds {type(data).__name__}, not a JSON object")
     return data
-
-
-def _tokenizer_json(folder: Path) -> str:
-    path = folder / "tokenizer.json"
-    if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
-    if not any((folder / name).is_file() for name in ("tokenizer.model", "vocab.json", "tekken.json")):
-        raise BadInput(f"{folder}: there is no tokenizer (tokenizer.json or tokenizer.model)")
-    return _converted(folder)
-
-
-def _converted(folder: Path) -> str:
-    from transformers import AutoTokenizer
-
-    try:
-        return str(AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str())
-    except Exception as error:  # Whatever transformers cannot read, it says in many kinds of exception.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(f"{folder}: transformers cannot read the tokenizer: {reason}") from None
 
 
 def _steps(decoder: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:

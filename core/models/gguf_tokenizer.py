@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, processors
 from tokenizers import Tokenizer as Backend
 
 from core.errors import BadInput
 from core.models.gguf_header import Header
 from core.models.pretokenizers import pre_tokenizer
-from core.models.tokenizer import SPACE, Tokenizer, byte_level, sentence_piece
+from core.models.sentence_pieces import CONTROL, SPACE, UNKNOWN, USER_DEFINED, Pieces
+from core.models.tokenizer import Tokenizer, byte_level, sentence_piece
 
-_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # tokenizer.ggml.token_type
 _SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 _GEMMA = ("gemma", "gemma2", "gemma3")
 
@@ -42,7 +42,8 @@ class _Builder:
             raise
         except Exception as error:  # The tokenizers library raises bare Exceptions for inconsistent vocabularies.
             raise self.bad(f"the vocabulary is inconsistent: {error}") from None
-        self.add_special(backend)
+        user = [token for token in self.ids_of_type(USER_DEFINED) if backend.token_to_id(self.tokens[token]) == token]
+        self.add_special(backend, user)
         self.post_process(backend, begins)
         template = self.header.metadata.get("tokenizer.chat_template")
         ends = (self.id_of(name) for name in ("eos", "eot", "eom"))
@@ -50,8 +51,8 @@ class _Builder:
         return Tokenizer(
             backend,
             byte_level if self.model == "gpt2" else sentence_piece,
-            control=self.ids_of_type(_CONTROL, _UNKNOWN),
-            added=self.ids_of_type(_USER_DEFINED),
+            control=self.ids_of_type(CONTROL, UNKNOWN),
+            added=frozenset(user),
             eos_ids=frozenset(end for end in ends if end is not None),
             bos_id=self.id_of("bos"),
             template=template if isinstance(template, str) else None,
@@ -70,7 +71,9 @@ class _Builder:
     def byte_level(self) -> tuple[Backend, bool]:
         kind = pre_tokenizer(str(self.get("pre", "missing")))
         merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in self.strings("merges"))]
-        backend = Backend(models.BPE(self.vocabulary(self.tokens), merges, ignore_merges=kind.whole_words))
+        backend = Backend(
+            models.BPE({token: index for index, token in enumerate(self.tokens)}, merges, ignore_merges=kind.whole_words)
+        )
         backend.pre_tokenizer = kind.build()
         backend.decoder = decoders.ByteLevel()
         return backend, kind.begins
@@ -80,43 +83,7 @@ class _Builder:
         if self.architecture in _GEMMA:
             # Files write gemma's tokens of several spaces with real spaces, which its normalizer would never find.
             tokens = [SPACE * len(token) if token.strip(" ") == "" and len(token) > 1 else token for token in tokens]
-        unknown = self.id_of("unknown")
-        backend = Backend(
-            models.BPE(
-                self.vocabulary(tokens),
-                self.derived_merges(tokens),
-                byte_fallback=True,
-                fuse_unk=True,
-                unk_token=None if unknown is None else tokens[unknown],
-            )
-        )
-        self.set_spaces(backend)
-        return backend
-
-    def set_spaces(self, backend: Backend) -> None:
-        to_marks = normalizers.Replace(" ", SPACE)
-        steps: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-        if not self.adds_space():
-            backend.normalizer = to_marks
-        elif self.architecture == "phi3":  # its own tokenizer puts the space before every stretch of text
-            backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), to_marks])
-        else:
-            backend.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="first", split=False)
-        backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if self.adds_space() else steps)
-
-    def derived_merges(self, tokens: Sequence[str]) -> list[tuple[str, str]]:
-        """Every way to put a token together from two others, best token first, as SentencePiece would merge."""
-        ranks = self.ranks(tokens)
-        plain = np.isin(self.types, (_UNKNOWN, _CONTROL, _BYTE), invert=True)
-        vocabulary = {token for token, is_plain in zip(tokens, plain, strict=True) if is_plain}
-        found = [
-            (ranks[index], -cut, token[:cut], token[cut:])
-            for index, token in enumerate(tokens)
-            if plain[index]
-            for cut in range(1, len(token))
-            if token[:cut] in vocabulary and token[cut:] in vocabulary
-        ]
-        return [(left, right) for _, _, left, right in sorted(found)]
+        return Pieces(tokens, self.ranks(tokens), self.types, self.id_of("unknown"), self.adds_space()).backend()
 
     def ranks(self, tokens: Sequence[str]) -> Sequence[float]:
         """Smaller merges first: by score, but by place in the vocabulary for gemma, whose scores tell nothing."""
@@ -127,12 +94,10 @@ class _Builder:
             raise self.bad("tokenizer.ggml.scores does not give one score for each token")
         return [-float(score) for score in scores]
 
-    def add_special(self, backend: Backend) -> None:
-        special = [self.tokens[token] for token in sorted(self.ids_of_type(_CONTROL))]
-        backend.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
-        user = (self.tokens[token] for token in sorted(self.ids_of_type(_USER_DEFINED)))
-        known = (text for text in user if backend.token_to_id(text) is not None)
-        backend.add_tokens([AddedToken(text, normalized=False, special=False) for text in known])
+    def add_special(self, backend: Backend, user: Sequence[int]) -> None:
+        control = [self.tokens[token] for token in sorted(self.ids_of_type(CONTROL))]
+        backend.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in control])
+        backend.add_tokens([AddedToken(self.tokens[token], normalized=False) for token in sorted(user)])
 
     def post_process(self, backend: Backend, begins: bool) -> None:
         bos, eos = self.id_of("bos"), self.id_of("eos")
@@ -145,9 +110,6 @@ class _Builder:
 
     def adds_space(self) -> bool:
         return bool(self.get("add_space_prefix", self.architecture not in _GEMMA))
-
-    def vocabulary(self, tokens: Sequence[str]) -> dict[str, int]:
-        return {token: index for index, token in enumerate(tokens)}
 
     def ids_of_type(self, *types: int) -> frozenset[int]:
         return frozenset(np.flatnonzero(np.isin(self.types, types)).tolist())

@@ -11,8 +11,7 @@ import tokenizers
 from core.errors import BadInput
 from core.models.chat_template import Message, render
 from core.models.checkpoint import Checkpoint
-
-SPACE = "▁"  # how SentencePiece vocabularies write a space
+from core.models.sentence_pieces import SPACE
 
 
 def _byte_alphabet() -> dict[str, int]:
