@@ -1,0 +1,90 @@
+"""Arguments that several commands share, and the request they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from pathlib import Path
+
+from core import config as configs
+from core.config import RunConfig
+from core.errors import BadInput, RunFailed
+from core.models.find import describe
+
+
+def add_prompt(parser: ArgumentParser) -> None:
+    prompt = parser.add_mutually_exclusive_group(required=True)
+    prompt.add_argument("--prompt", metavar="TEXT")
+    prompt.add_argument("--prompt-file", type=Path, metavar="FILE", help="read the prompt from a file; - is standard input")
+    parser.add_argument(
+        "--chat",
+        action=BooleanOptionalAction,
+        help="wrap the prompt as a turn of the model's chat template, or send it as it is; the default is to wrap it where "
+        "the model has a template",
+    )
+
+
+def add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="PATH|NAME", help="a folder, a .gguf file, a hub id owner/name, or default")
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """What overrides a configuration."""
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="family.key=value",
+        help="such as weights.name=rtn weights.bits=4",
+    )
+    parser.add_argument("--max-new-tokens", metavar="N")
+    parser.add_argument("--seed", metavar="N")
+    parser.add_argument("--ignore-eos", action="store_true", help="go on past the end-of-sequence token")
+
+
+def add_config(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="start from this JSON configuration")
+
+
+def configured(arguments: Namespace, base: Path | None) -> RunConfig:
+    """The configuration in file `base`, or the default one, with what the arguments set. Raises BadInput."""
+    config = RunConfig() if base is None else configs.read(base)
+    plain = {"run.max_new_tokens": arguments.max_new_tokens, "sampling.seed": arguments.seed}
+    assignments = [f"{key}={value}" for key, value in plain.items() if value is not None]
+    if arguments.ignore_eos:
+        assignments.append("run.ignore_eos=true")
+    config = config.set([*arguments.set, *assignments])
+    return config if arguments.model is None else dataclasses.replace(config, model=arguments.model)
+
+
+def prompt_of(arguments: Namespace) -> str:
+    """The prompt's text. Raises BadInput when its file cannot be read."""
+    path: Path | None = arguments.prompt_file
+    if path is None:
+        return str(arguments.prompt)
+    try:
+        return sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: the prompt cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def chat_of(arguments: Namespace, config: RunConfig) -> bool:
+    """What --chat says, else whether the model has a template. Raises BadInput when there is no such model."""
+    return describe(config.model).chat_template is not None if arguments.chat is None else bool(arguments.chat)
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Refuse a file that cannot be written before any work is done for it."""
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.parent
+        if not folder.is_dir():
+            raise RunFailed(f"{path}: cannot be written: there is no folder {folder}")
+        if path.is_dir():
+            raise RunFailed(f"{path}: cannot be written: it is a folder")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise RunFailed(f"{path}: cannot be written: permission denied")
