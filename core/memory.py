@@ -12,9 +12,21 @@ _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
 
-def give_back() -> None:
-    """Return memory that nothing uses any more to the system, so that resident memory is what is in use."""
+def settle() -> None:
+    """After loading: what is resident now stays, so the collector of cycles need not walk it in the middle of a run."""
     gc.collect()
+    gc.freeze()
+
+
+def give_back() -> None:
+    """After letting go of a model: return its memory to the system."""
+    gc.unfreeze()
+    gc.collect()
+    _trim()
+
+
+def _trim() -> None:
+    """Make the allocator return what it keeps in reserve, so that resident memory is what is in use."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
@@ -23,7 +35,7 @@ class PeakMemory:
     """From its making on: the peak of resident memory, and how much of it is working memory. None off Linux."""
 
     def __init__(self) -> None:
-        give_back()
+        _trim()
         self._supported = _reset()
         self._before = _kilobytes() if self._supported else {}
 

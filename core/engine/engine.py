@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from core.compatibility import refuse
 from core.config import RunConfig
 from core.engine.backend import Stop, Stopped
-from core.engine.loading import Prepared, Prepareds, loading
+from core.engine.loading import Prepared, Prepareds, loading, state_of
 from core.engine.loop import Generation
 from core.engine.prompt import prompt_ids, prompt_tokens
 from core.engine.summary import metrics
@@ -35,6 +35,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._prepared = Prepareds()
+        self._infos: dict[Hashable, ModelInfo] = {}
 
     def run(self, request: RunRequest, stop: Stop = never) -> Iterator[Event]:
         """The events of one run; the last one is RunFinished.
@@ -49,13 +50,24 @@ class Engine:
 
     def _events(self, request: RunRequest, stop: Stop, clock: Clock) -> Iterator[Event]:
         try:
-            info = yield from _described(request.config.model, stop)
+            info = yield from self._described(request.config.model, stop)
             refuse(request.config, info)
             prepared = yield from self._loaded(request.config, info, stop)
         except Stopped:
             return
         yield Loaded(prepared.backend.info, prepared.seconds, prepared.backend.weight_bytes)
         yield from _generated(prepared, request, stop, clock)
+
+    def _described(self, model: str, stop: Stop) -> Generator[LoadProgress, None, ModelInfo]:
+        """What is known of the model, which is fetched first where that is needed. Its headers are read once."""
+        try:
+            path = locate(model)
+        except BadInput:  # resolve fetches it, or says again what is wrong
+            path = yield from loading(lambda progress: resolve(model, progress), stop)
+        state = state_of(path)
+        if state not in self._infos:
+            self._infos[state] = describe(model)
+        return self._infos[state]
 
     def _loaded(self, config: RunConfig, info: ModelInfo, stop: Stop) -> Generator[LoadProgress, None, Prepared]:
         prepared = self._prepared.find(config, info)
@@ -80,15 +92,6 @@ class Engine:
             f"out of memory: the run needed more than the {free:.1f} GiB there are for it; "
             "choose a smaller model, fewer bits, a shorter prompt or a smaller prefill_chunk"
         )
-
-
-def _described(model: str, stop: Stop) -> Generator[LoadProgress, None, ModelInfo]:
-    """What is known of the model, which is fetched first where that is needed."""
-    try:
-        locate(model)
-    except BadInput:  # resolve fetches it, or says again what is wrong
-        yield from loading(lambda progress: resolve(model, progress), stop)
-    return describe(model)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from core.config import RunConfig
 from core.engine.backend import Backend, Progress, Stop, Stopped
 from core.events import LoadProgress
 from core.hardware import memory_available
-from core.memory import give_back
+from core.memory import give_back, settle
 from core.models.info import ModelInfo
 
 _LOOK_EVERY = 0.05  # seconds
@@ -56,6 +56,7 @@ class Prepareds:
 
     def keep(self, config: RunConfig, info: ModelInfo, prepared: Prepared) -> None:
         self._kept[_key(config, info)] = prepared
+        settle()
 
     def make_room(self, config: RunConfig, info: ModelInfo) -> None:
         """Let go of models, the least recently used first, until the next one fits or none is left."""
@@ -72,10 +73,13 @@ class Prepareds:
 
 def _key(config: RunConfig, info: ModelInfo) -> Hashable:
     """The choices that shape the loaded weights, and the state of the files they come from."""
-    path = Path(info.path)
+    return state_of(Path(info.path)), config.heads, config.ffn, config.weights, config.engine
+
+
+def state_of(path: Path) -> Hashable:
+    """Equal as long as the files of a model are unchanged."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stamps = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
-    return info.path, stamps, config.heads, config.ffn, config.weights, config.engine
+    return path, tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
 
 def weight_bytes(config: RunConfig, info: ModelInfo) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from core.decoding.drafter import Drafter
@@ -97,7 +98,7 @@ class Generation:
     def _verdict(self, logits: torch.Tensor, drafted: Sequence[int]) -> Verdict:
         """Choose tokens from the logits and append them, up to the one that ends the run."""
         with self.stages.charged("sampling"):
-            if not logits.amax(-1).isfinite().all():
+            if not np.isfinite(logits.numpy().max(-1)).all():
                 raise RunFailed(
                     "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "
                     "causes; try weights.name=cast weights.dtype=float32"
