@@ -24,10 +24,14 @@ _BY_KEYBOARD = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason
 
 
 class ChartCanvas(QWidget):
-    """Shows one chart. `spoke` carries the read-out of the point under the cursor, empty when there is none."""
+    """Shows one chart. `spoke` carries the read-out of the point under the cursor, empty when there is none.
+
+    `picked`: row and column of a cell, or series and index of a point, that was double-clicked or entered.
+    """
 
     spoke = Signal(str)
     zoom_changed = Signal(bool)
+    picked = Signal(int, int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -170,6 +174,8 @@ class ChartCanvas(QWidget):
         self._dragged_from = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        if self._view is None and self._place is not None:
+            self.picked.emit(self._place.row, self._place.index)
         self.reset_zoom()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
@@ -194,6 +200,8 @@ class ChartCanvas(QWidget):
             self._zoom(middle, 1 / _ZOOM_STEP, self._chart.heatmap is not None)
         elif event.key() == Qt.Key.Key_0:
             self.reset_zoom()
+        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self._place is not None:
+            self.picked.emit(self._place.row, self._place.index)
         else:
             super().keyPressEvent(event)
 

@@ -53,7 +53,7 @@ def spoken(value: float | None, unit: str = "") -> str:
         return "unavailable"
     scale = scale_for(value, unit)
     shown = value / scale.divisor
-    return f"{_significant(shown)}{'' if scale.unit in ('', '%') else ' '}{scale.unit}"
+    return f"{_significant(shown)} {scale.unit}".rstrip()
 
 
 def _significant(value: float) -> str:

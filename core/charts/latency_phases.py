@@ -16,6 +16,7 @@ from core.trace import Trace
 
 STAGES = ("prefill", "decode", "verify")
 ORDER = ("embed", "norm", "attention", "cache", "ffn", "head", "draft", "sampling", "capture")
+_ROUNDING = 1e-9  # of a step's time
 _UNSPLIT, _OTHER = "whole pass", "other"
 
 
@@ -55,7 +56,8 @@ def leaves(step: Step) -> dict[str, float]:
             found[top] += ms
         elif not any(other.startswith(f"{top}.") for other in step.phases):
             found[_UNSPLIT] += ms
-    found[_OTHER] = max(0.0, step.ms - sum(found.values()))
+    rest = step.ms - sum(found.values())
+    found[_OTHER] = rest if rest > _ROUNDING * step.ms else 0.0
     return dict(found)
 
 

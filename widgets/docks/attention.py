@@ -18,7 +18,7 @@ from core.errors import BadInput
 from core.models.info import ModelInfo
 from core.trace import Trace
 from widgets.docks.panel import DockPanel
-from widgets.docks.selector import Selector, selector_row
+from widgets.docks.selector import Selector, SelectorRow
 from widgets.labels import quiet_label
 from widgets.theme import GRID, small_font
 
@@ -45,8 +45,10 @@ class AttentionDock(DockPanel):
         self.passes = PassSlider()
         self.passes.slider.valueChanged.connect(self.redraw)
         self.passes.whole.toggled.connect(self.redraw)
-        self.column.insertLayout(0, selector_row(self.which, self.layer, self.head, self.veil, self.measure))
+        self.column.insertWidget(0, SelectorRow(self.which, self.layer, self.head, self.veil, self.measure))
         self.column.insertWidget(1, self.passes)
+        self.deck["heads"].canvas.picked.connect(self._show_head)
+        self.prepare()
 
     def set_config(self, config: RunConfig, info: ModelInfo | None, length: int) -> None:
         """What a run would use now: its pattern is drawn until there is a map. length: tokens of the prompt and the answer."""
@@ -79,6 +81,13 @@ class AttentionDock(DockPanel):
         if key == "pattern":
             return self._pattern()
         return self._map() if self._trace().attention else self._pattern()
+
+    def _show_head(self, row: int, head: int) -> None:
+        """Open the map of a layer and head that was picked in the summary."""
+        self.layer.choose(self._layers()[row])
+        self.head.choose(head)
+        self.deck.show_chart("map")
+        self.redraw()
 
     def _map(self) -> Chart:
         trace = [(self._label(), self._trace())]

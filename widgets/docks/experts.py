@@ -8,7 +8,7 @@ from core.charts.chart import Chart
 from core.charts.experts import expert_load, expert_routing
 from core.trace import Trace
 from widgets.docks.panel import DockPanel
-from widgets.docks.selector import Selector, selector_row
+from widgets.docks.selector import Selector, SelectorRow
 
 
 class ExpertsDock(DockPanel):
@@ -18,7 +18,8 @@ class ExpertsDock(DockPanel):
         super().__init__({"routing": "Routing", "load": "Load"}, parent)
         self.which = Selector("Run", self.redraw)
         self.layer = Selector("Layer", self.redraw)
-        self.column.insertLayout(0, selector_row(self.which, self.layer))
+        self.column.insertWidget(0, SelectorRow(self.which, self.layer))
+        self.prepare()
 
     def prepare(self) -> None:
         labels = [label for label, trace in self.traces if trace.routing]

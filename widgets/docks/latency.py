@@ -8,7 +8,7 @@ from core.charts.chart import Chart
 from core.charts.latency_phases import latency_phases
 from core.charts.latency_tokens import latency_histogram, latency_tokens
 from widgets.docks.panel import DockPanel
-from widgets.docks.selector import Selector, selector_row
+from widgets.docks.selector import Selector, SelectorRow
 
 _PER = {"token": "a token", "step": "a pass", "run": "the whole run"}
 
@@ -20,7 +20,7 @@ class LatencyDock(DockPanel):
         super().__init__({"phases": "Phases", "tokens": "Tokens", "gaps": "Gaps"}, parent)
         self.per = Selector("Phases by", self.redraw)
         self.per.set_values(tuple(_PER), tuple(_PER.values()))
-        self.column.insertLayout(0, selector_row(self.per))
+        self.column.insertWidget(0, SelectorRow(self.per))
 
     def prepare(self) -> None:
         self.per.setEnabled("phases" in self.deck.shown)

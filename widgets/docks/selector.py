@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QWidget
 
 from widgets.labels import quiet_label
@@ -55,12 +56,17 @@ class Selector(QWidget):
         self.box.setCurrentIndex(self._values.index(value))
 
 
-def selector_row(*widgets: QWidget) -> QHBoxLayout:
-    """Selectors beside each other, flush left."""
-    row = QHBoxLayout()
-    row.setContentsMargins(GRID // 2, 0, GRID // 2, 0)
-    row.setSpacing(GRID)
-    for widget in widgets:
-        row.addWidget(widget)
-    row.addStretch(1)
-    return row
+class SelectorRow(QWidget):
+    """Selectors beside each other, flush left. It never keeps a dock from being made narrow."""
+
+    def __init__(self, *widgets: QWidget) -> None:
+        super().__init__()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(GRID // 2, 0, GRID // 2, 0)
+        row.setSpacing(GRID)
+        for widget in widgets:
+            row.addWidget(widget)
+        row.addStretch(1)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, super().minimumSizeHint().height())

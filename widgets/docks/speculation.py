@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QWidget
 from core.charts.chart import Chart
 from core.charts.speculation import acceptance, speculation_rounds, speculation_table
 from widgets.docks.panel import DockPanel
-from widgets.docks.selector import Selector, selector_row
+from widgets.docks.selector import Selector, SelectorRow
 
 _LEFT_TO_EXPORT = ("step", "drafted", "drafted tokens", "accepted tokens")
 
@@ -19,7 +19,8 @@ class SpeculationDock(DockPanel):
         super().__init__({"rounds": "Rounds", "text": "Text", "rate": "Rate"}, parent)
         self.which = Selector("Rounds of", self.redraw)
         self.deck["text"].twin.hidden = _LEFT_TO_EXPORT
-        self.column.insertLayout(0, selector_row(self.which))
+        self.column.insertWidget(0, SelectorRow(self.which))
+        self.prepare()
 
     def prepare(self) -> None:
         labels = [label for label, trace in self.traces if trace.rounds]
