@@ -7,6 +7,8 @@ from time import monotonic
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QProgressBar, QWidget
 
+from core.events import MEASURE
+from core.metrics import METRICS
 from core.trace import Trace
 from widgets.column_mark import ColumnMark
 from widgets.config_text import headline
@@ -54,6 +56,11 @@ class StreamHeader(QWidget):
         grid.addWidget(self._bar, 4, 0, 1, 2)
         grid.setColumnStretch(1, 1)
         self._letter = column_style(column).letter
+        self.setToolTip(_definitions())
+
+    def forget(self) -> None:
+        """The next `show_trace` shows everything, however soon it comes."""
+        self._shown_at = 0.0
 
     def show_trace(self, trace: Trace | None, reference: Trace | None, note: str = "") -> None:
         """Bring everything up to date; numbers that change while running do so four times a second.
@@ -77,7 +84,7 @@ class StreamHeader(QWidget):
 
 def _config_text(trace: Trace | None, reference: Trace | None) -> str:
     if trace is None or trace.started is None:
-        return ""
+        return "not run yet" if trace is None else ""
     against = reference.started.config if reference is not None and reference.started is not None else None
     return headline(trace.started.config, against)
 
@@ -103,6 +110,17 @@ def state_of(trace: Trace | None) -> tuple[str, float | None]:
     return "starting", None
 
 
+def _definitions() -> str:
+    """What the numbers in the header are; while a run is live its speed is that of the last tokens."""
+    shown = (METRICS["decode_tokens_per_s"], METRICS["ttft_ms"])
+    lines = [
+        f"{metric.unit if metric.unit == 'tok/s' else metric.label}: {metric.definition} ({metric.badge})" for metric in shown
+    ]
+    return "\n".join(
+        [*lines, f"While running: tokens a second over the last {RECENT}.", "inspected: recording was on and is in the times."]
+    )
+
+
 def _share(done: int, total: int) -> float | None:
     return min(1.0, done / total) if total > 0 else None
 
@@ -112,7 +130,8 @@ def numbers_of(trace: Trace | None) -> str:
     if trace is None or not trace.tokens:
         return ""
     parts = [f"{speed:.1f} tok/s"] if (speed := decode_speed(trace)) is not None else []
-    return " · ".join([*parts, f"TTFT {spoken(trace.tokens[0].ms, 'ms')}", f"{len(trace.tokens)} tokens"])
+    parts += [f"TTFT {spoken(trace.tokens[0].ms, 'ms')}", f"{len(trace.tokens)} tokens"]
+    return " · ".join([*parts, "inspected"] if trace.started is not None and trace.started.inspect != MEASURE else parts)
 
 
 def decode_speed(trace: Trace) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from core.events import Token
@@ -69,17 +70,22 @@ class Divergence:
         self.equal = 0  # generated tokens compared and found equal
         self.index: int | None = None  # of the first generated token that differs
 
+    @cached_property
+    def _same_prompt(self) -> bool:
+        """Asked only once both runs have started: their prompts stay as they are from then on."""
+        ours, theirs = (side.prompt_tokens if side is not None else () for side in (self._trace, self._reference))
+        return len(ours) == len(theirs) and all(a.id == b.id for a, b in zip(ours, theirs))
+
     @property
     def comparable(self) -> bool:
         """Whether there is another run on the same prompt to compare with."""
         if self._trace is None or self._reference is None or self._reference.started is None or self._trace.started is None:
             return False
-        ours, theirs = self._trace.prompt_tokens, self._reference.prompt_tokens
-        return len(ours) == len(theirs) and all(a.id == b.id for a, b in zip(ours, theirs))
+        return self._same_prompt
 
     def update(self) -> None:
         """Compare on from where the last update stopped."""
-        if self.index is not None or self._trace is None or self._reference is None:
+        if self._trace is None or self._reference is None or self.index is not None or not self.comparable:
             return
         ours, theirs = self._trace.tokens, self._reference.tokens
         while self.equal < min(len(ours), len(theirs)):

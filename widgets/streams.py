@@ -20,6 +20,7 @@ from widgets.token_colours import MODES, ColourMode, LatencyRange, latency_range
 from widgets.token_text import TokenText
 
 HOVER_MS = 200
+SAMPLE = 4000  # latest tokens of each column that decide the ends of the latency tints
 _NOT_RECORDED = "{} was not recorded in this run: turn Inspect on and run again."
 
 
@@ -47,7 +48,7 @@ class StreamView(QFrame):
         self.tokens.pointed.connect(self._point)
         self.tokens.chosen.connect(self._open)
         self.tokens.cursor_moved.connect(self.cursor_moved)
-        self.tokens.verticalScrollBar().valueChanged.connect(self._close_card)
+        self.tokens.verticalScrollBar().valueChanged.connect(self._scrolled)
         column_layout = QVBoxLayout(self)
         column_layout.setContentsMargins(1, 1, 1, 1)
         column_layout.setSpacing(GRID // 2)
@@ -63,6 +64,7 @@ class StreamView(QFrame):
     def set_trace(self, trace: Trace | None, reference: Trace | None = None) -> None:
         """Show `trace`; it is compared with `reference`, the run of column A."""
         self._close_card()
+        self.header.forget()
         self.tokens.set_trace(trace, reference)
         self._say()
 
@@ -139,6 +141,18 @@ class StreamView(QFrame):
         self._card.show_token(shown, QRect(corner, box.size()), first)
         return self._card
 
+    def _scrolled(self) -> None:
+        """The card no longer stands beside its token; it stays only where it is in use."""
+        if self._card is not None:
+            self._card.close_card()
+
+    def discard(self) -> None:
+        """Take the column away for good."""
+        self.hide()
+        for widget in (self._card, self):
+            if widget is not None:
+                widget.deleteLater()
+
     def _close_card(self) -> None:
         self._hover.stop()
         if self._card is not None:
@@ -204,9 +218,7 @@ class StreamsView(QWidget):
     def set_traces(self, traces: Sequence[Trace | None]) -> None:
         """One column for each; the first is the reference of the others."""
         while len(self.columns) > len(traces):
-            gone = self.columns.pop()
-            gone.hide()
-            gone.deleteLater()
+            self.columns.pop().discard()
         while len(self.columns) < len(traces):
             self._add_column()
         for view, trace in zip(self.columns, traces):
@@ -258,8 +270,9 @@ class StreamsView(QWidget):
         """Give the latency tints of all columns the same ends."""
         self._gaps_at = monotonic()
         if self.mode == "latency":
-            gaps = [token.ms for view in self.columns if view.trace for token in view.trace.tokens[1:]]
-            self._gaps = latency_range(gaps)
+            traces = [view.trace for view in self.columns if view.trace is not None]
+            latest = (trace.tokens[max(1, len(trace.tokens) - SAMPLE) :] for trace in traces)
+            self._gaps = latency_range(token.ms for tokens in latest for token in tokens)
             for view in self.columns:
                 view.tokens.set_gaps(self._gaps)
         self.legend.show_mode(self.mode, self._gaps)

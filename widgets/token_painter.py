@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from widgets.stream_items import Item
 from widgets.stream_layout import NEWLINE, Fragment
 from widgets.theme import colours
 from widgets.token_colours import UNDERLINES, ColourMode, LatencyRange, Shades, amount
+
+# Latin, Greek, Cyrillic, East Asian: each character is as wide alone as beside others.
+_PLAIN = re.compile("[\x00-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u1fff\u2010-\u2027\u2e80-\ud7af\uff00-\uff60]*")
 
 
 @dataclass
@@ -79,13 +83,14 @@ class TokenPainter:
         return None if strength is None else self._shades.of(self.mode, strength)
 
     def _runs(self, line: Sequence[Fragment], items: Sequence[Item]) -> Iterator[tuple[float, str, str]]:
-        """(x, text, ink) of stretches drawn in one go. Only ASCII is joined: shaping could move anything else."""
-        start, texts, kind = 0.0, [""], ""
+        """(x, text, ink) of stretches drawn in one go. Scripts that are shaped are not joined: it could move them."""
+        start, texts, kind, joins = 0.0, [""], "", False
         for fragment in line:
-            its = _ink(fragment, items[fragment.item])
-            if its != kind or not fragment.text.isascii() or not texts[-1].isascii() or its == "newline":
+            its, plain = _ink(fragment, items[fragment.item]), fragment.text.isascii() or _PLAIN.fullmatch(fragment.text)
+            if its != kind or not (plain and joins) or its == "newline":
                 yield start, "".join(texts), kind or "text"
                 start, texts, kind = fragment.x, [], its
+            joins = bool(plain)
             texts.append(NEWLINE if its == "newline" else fragment.text)
         yield start, "".join(texts), kind or "text"
 
