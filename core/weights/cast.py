@@ -8,6 +8,8 @@ import torch
 
 from core.decoder.linear import Dense, Linear
 from core.decoder.plan import Plan, Source
+from core.models.checkpoint import StoredTensor
+from core.weights.gguf_codes import QUANTIZED, codes_of
 from core.weights.table import CastOptions
 
 
@@ -28,7 +30,10 @@ def stored_rows(source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
     """An embedding that reads the rows it needs from the mapped file, exactly."""
 
     def embed(tokens: torch.Tensor) -> torch.Tensor:
-        return source.rows(tokens.numpy()).dense()
+        rows = source.rows(tokens.numpy())
+        if isinstance(rows, StoredTensor) and rows.kind in QUANTIZED:
+            return torch.from_numpy(codes_of(rows.kind, rows.blocks).values())
+        return rows.dense()
 
     return embed
 
