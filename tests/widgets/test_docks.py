@@ -42,7 +42,7 @@ def shown(qtbot):
     return show
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runs():
     return [("A", make_trace(LOOKUP)), ("B", make_trace(SPARSE, seed=1, diverges_at=14))]
 
@@ -73,14 +73,15 @@ def test_that_a_hidden_dock_draws_nothing(qtbot, monkeypatch, runs, kind):
     dock.refresh()
 
 
-def test_that_a_dock_draws_again_only_when_a_run_has_grown(shown, monkeypatch, runs):
-    dock = shown(LatencyDock, runs)
+def test_that_a_dock_draws_again_only_when_a_run_has_grown(shown, monkeypatch):
+    trace = make_trace(inspect=False)
+    dock = shown(LatencyDock, [("A", trace)])
     drawn = []
     build = dock.chart_of
     monkeypatch.setattr(dock, "chart_of", lambda key: (drawn.append(key), build(key))[1])
     dock.refresh()
     assert drawn == []
-    runs[0][1].revision += 1
+    trace.revision += 1
     dock.refresh()
     assert drawn == ["phases"]
 
@@ -235,7 +236,7 @@ def _median_ms(dock, key, traces) -> float:
 
 
 @pytest.mark.parametrize(
-    "kind, key", [(AttentionDock, "map"), (LatencyDock, "phases"), (LatencyDock, "tokens"), (LatencyDock, "gaps")]
+    ("kind", "key"), [(AttentionDock, "map"), (LatencyDock, "phases"), (LatencyDock, "tokens"), (LatencyDock, "gaps")]
 )
 def test_that_a_live_dock_of_512_tokens_refreshes_in_under_8_ms(shown, kind, key):
     traces = [("A", _live_trace(482))] + ([("B", _live_trace(482))] if kind is LatencyDock else [])
