@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 VOCABULARY = 97
+LEFT_OUT: Any = object()
 _SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
@@ -54,7 +55,7 @@ class Case:
         """transformers' config."""
         from transformers import AutoConfig
 
-        settings = {key: value for key, value in {**_SIZES, **self.settings}.items() if value is not None}
+        settings = {key: value for key, value in {**_SIZES, **self.settings}.items() if value is not LEFT_OUT}
         return AutoConfig.for_model(self.family, **settings)
 
 
@@ -65,8 +66,8 @@ _GEMMA3_ROPES = {
 }
 _CAPS = {"sliding_window": 7, "query_pre_attn_scalar": 20, "final_logit_softcapping": 3.0}
 _GRANITE = {"embedding_multiplier": 3.0, "residual_multiplier": 0.4, "attention_multiplier": 0.21, "logits_scaling": 2.5}
-_OLMOE = {**_MOE, "head_dim": None, "moe_intermediate_size": None}
-_SHARED = {**_MOE, "head_dim": None, "shared_expert_intermediate_size": 40}
+_OLMOE = {**_MOE, "head_dim": LEFT_OUT, "moe_intermediate_size": LEFT_OUT}
+_SHARED = {**_MOE, "head_dim": LEFT_OUT, "shared_expert_intermediate_size": 40}
 
 
 def _rope(kind: str, theta: float, **scaling: Any) -> dict[str, Any]:
@@ -83,19 +84,19 @@ CASES = (
     Case("llama-yarn-mscale", "llama", _rope("yarn", 500.0, **_YARN, mscale=0.7, mscale_all_dim=1.3, truncate=False)),
     Case("mistral", "mistral", {"sliding_window": 9}),
     Case("mistral-full", "mistral", {"sliding_window": None, "head_dim": 16}),
-    Case("qwen2", "qwen2", {**_WINDOWED, "head_dim": None, "max_window_layers": 2, "tie_word_embeddings": True}),
+    Case("qwen2", "qwen2", {**_WINDOWED, "head_dim": LEFT_OUT, "max_window_layers": 2, "tie_word_embeddings": True}),
     Case("qwen3", "qwen3", {**_WINDOWED, "max_window_layers": 1, "attention_bias": True}),
     Case("qwen3-layer-types", "qwen3", {**_WINDOWED, "layer_types": ["sliding_attention", "full_attention"] * 2}),
     Case("gemma2", "gemma2", {**_CAPS, "attn_logit_softcapping": 2.0}),
     Case("gemma3", "gemma3_text", {**_CAPS, "layer_types": _LAYER_TYPES, "rope_parameters": _GEMMA3_ROPES}),
-    Case("phi3", "phi3", {"head_dim": None, "sliding_window": 13}),
-    Case("phi3-partial", "phi3", {"head_dim": None, **_rope("default", 300.0, partial_rotary_factor=0.5)}),
-    Case("phi3-longrope-long", "phi3", {"head_dim": None, **_longrope(8, original=32), "tie_word_embeddings": True}),
-    Case("phi3-longrope-short", "phi3", {"head_dim": None, **_longrope(4, original=64)}),
-    Case("olmo2", "olmo2", {"head_dim": None, "attention_bias": True}),
-    Case("granite", "granite", {**_GRANITE, "head_dim": None, "attention_bias": True, "mlp_bias": True}),
-    Case("smollm3", "smollm3", {**_WINDOWED, "head_dim": None, "no_rope_layers": [1, 0, 1, 0]}),
-    Case("smollm3-interval", "smollm3", {"head_dim": None, "no_rope_layer_interval": 2, "tie_word_embeddings": False}),
+    Case("phi3", "phi3", {"head_dim": LEFT_OUT, "sliding_window": 13}),
+    Case("phi3-partial", "phi3", {"head_dim": LEFT_OUT, **_rope("default", 300.0, partial_rotary_factor=0.5)}),
+    Case("phi3-longrope-long", "phi3", {"head_dim": LEFT_OUT, **_longrope(8, original=32), "tie_word_embeddings": True}),
+    Case("phi3-longrope-short", "phi3", {"head_dim": LEFT_OUT, **_longrope(4, original=64)}),
+    Case("olmo2", "olmo2", {"head_dim": LEFT_OUT, "attention_bias": True}),
+    Case("granite", "granite", {**_GRANITE, "head_dim": LEFT_OUT, "attention_bias": True, "mlp_bias": True}),
+    Case("smollm3", "smollm3", {**_WINDOWED, "head_dim": LEFT_OUT, "no_rope_layers": [1, 0, 1, 0]}),
+    Case("smollm3-interval", "smollm3", {"head_dim": LEFT_OUT, "no_rope_layer_interval": 2, "tie_word_embeddings": False}),
     Case("mixtral", "mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": 10}),
     Case("qwen2_moe", "qwen2_moe", {**_SHARED, **_WINDOWED, "max_window_layers": 3, "decoder_sparse_step": 2}),
     Case(
