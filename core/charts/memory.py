@@ -9,6 +9,7 @@ import numpy as np
 from core.charts.chart import Chart, Series
 from core.charts.labelled import Labelled, columns, counted, ending_notes, prefix
 from core.events import Memory
+from core.export.numbers import shown
 from core.trace import Trace
 
 _PARTS = {"weights": "weights", "kv": "KV cache", "activations": "activations", "draft": "draft model"}
@@ -108,8 +109,4 @@ def _growth(label: str, column: int, trace: Trace, quantity: str) -> Series:
 
 def _ends(traces: Labelled) -> tuple[str, ...]:
     ends = [(prefix(traces, label), trace.steps[-1]) for label, trace in traces if trace.steps]
-    return tuple(
-        f"{start}{counted(step.kv_tokens, 'token')} held at the end"
-        + (f", {step.kv_bytes / step.kv_tokens / 1024:.1f} KiB a token" if step.kv_tokens else "")
-        for start, step in ends
-    )
+    return tuple(f"{start}{counted(step.kv_tokens, 'token')} in {shown(step.kv_bytes, 'B')} at the end" for start, step in ends)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from core.charts.chart import Cell
-from core.export.numbers import digits
+from core.export.numbers import shown
 
 _CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: "\u2421"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -39,14 +39,19 @@ def joined(content: Iterable[str]) -> Markup:
 
 def table_element(columns: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "") -> Markup:
     """A table; numbers align to the right and missing ones are a dash. The first column names the row."""
-    head = element("thead", element("tr", *(element("th", column, scope="col") for column in columns)))
+    rows = list(rows)
+    heads = (element("th", name, scope="col", class_=_class(rows, index)) for index, name in enumerate(columns))
     body = element("tbody", *(element("tr", *(_cell(index, value) for index, value in enumerate(row))) for row in rows))
     title = element("caption", caption) if caption else Markup()
-    return element("div", element("table", title, head, body), class_="scroll")
+    return element("div", element("table", title, element("thead", element("tr", *heads)), body), class_="scroll")
+
+
+def _class(rows: Sequence[Sequence[Cell]], column: int) -> str | bool:
+    """Columns that hold numbers have their heading at the right too."""
+    return "number" if column and any(isinstance(row[column], int | float) for row in rows) else False
 
 
 def _cell(index: int, value: Cell | Markup) -> Markup:
     if isinstance(value, str):
         return element("th", value, scope="row") if index == 0 else element("td", value)
-    text = "—" if value is None else str(value) if isinstance(value, int) else digits(value)
-    return element("td", text, class_="number")
+    return element("td", "—" if value is None else shown(value), class_="number")

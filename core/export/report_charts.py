@@ -34,7 +34,8 @@ def section_of(chart: Chart) -> str:
 
 def _compared(traces: Labelled, comparison: Comparison) -> Iterator[tuple[str, Chart]]:
     labels = [label for label, _ in traces]
-    return ((name, build(comparison, labels)) for name, build in COMPARISON_CHARTS.items())
+    drawn = (item for item in COMPARISON_CHARTS.items() if item[0] != "comparison_table")  # the report has its own
+    return ((name, build(comparison, labels)) for name, build in drawn)
 
 
 def _built(builder: Builder, traces: Labelled) -> Iterator[tuple[str, Chart]]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.charts.labelled import Labelled
+from core.charts.labelled import Labelled, capture_notes
 from core.charts.quality import agreement
 from core.compare import Comparison, Spread
 from core.config import RunConfig
@@ -64,7 +64,8 @@ def metrics(traces: Labelled, comparison: Comparison | None) -> Markup:
     labels = [label for label, _ in traces]
     rows = (_metric_row(metric, traces, comparison) for metric in METRICS.values())
     table = element("table", _head(("metric", ""), labels, ("definition",)), element("tbody", *rows))
-    notes = () if comparison is None else (element("p", _interval_note(comparison), class_="muted small"),)
+    words = capture_notes(traces) if comparison is None else (_interval_note(comparison),)
+    notes = (element("p", word, class_="muted small") for word in words)
     return element("section", element("h2", "Metrics"), element("div", *notes, table, class_="card scroll"))
 
 

@@ -13,7 +13,7 @@ main { max-width: 1120px; margin: 0 auto; padding: 32px 24px 64px; }
 header { margin-bottom: 24px; }
 h1 { font-size: 24px; line-height: 1.25; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 16px; margin: 40px 0 12px; }
-h3 { font-size: 14px; margin: 24px 0 8px; }
+h3 { font-size: 14px; margin: 0 0 8px; }
 p { margin: 0 0 8px; }
 .muted, caption, figcaption { color: var(--muted); }
 .small, caption { font-size: 12px; }
@@ -30,12 +30,11 @@ text-align: center; background: var(--column); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 8px; }
-th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--border); vertical-align: top; }
-thead th { color: var(--muted); font-weight: 500; font-size: 12px; white-space: nowrap; }
+th, td { text-align: left; padding: 6px 16px 6px 0; border-bottom: 1px solid var(--border); vertical-align: top; }
+thead th { color: var(--muted); font-weight: 500; font-size: 12px; vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
 tr:last-child > * { border-bottom: 0; }
-.number { text-align: right; white-space: nowrap; }
-thead th.number { padding-left: 24px; }
+th.number, .number { text-align: right; white-space: nowrap; }
 .interval { color: var(--muted); font-size: 12px; display: block; }
 .differs { background: color-mix(in srgb, var(--accent) 12%, transparent); }
 .mark { color: var(--accent); font-weight: 600; margin-right: 4px; }
@@ -62,8 +61,9 @@ figcaption { font-size: 12px; margin-top: 8px; }
 details { margin-top: 8px; }
 summary { cursor: pointer; color: var(--accent); font-size: 12px; }
 details .scroll { max-height: 420px; overflow: auto; margin-top: 8px; }
+figure > .scroll { max-height: 640px; overflow: auto; }
 details table { font-size: 12px; }
-details thead th { position: sticky; top: 0; background: var(--panel); }
+figure thead th { position: sticky; top: 0; background: var(--panel); }
 summary:focus-visible, a:focus-visible, input:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 dl.definitions { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; margin: 0; }
 dl.definitions dd { margin: 0; }
@@ -71,7 +71,8 @@ footer { margin-top: 48px; color: var(--muted); font-size: 12px; }
 .dark { display: none; }
 @media (prefers-color-scheme: dark) { .light:has(+ .dark) { display: none; } .dark { display: block; } }
 @media (max-width: 640px) { main { padding: 16px 12px 48px; } dl.definitions { grid-template-columns: 1fr; } }
-@media print { .card { break-inside: avoid; } body { background: #fff; } details:not([open]), .switch { display: none; } }
+@media print { .card { break-inside: avoid; } body { background: #fff; } details:not([open]), .switch { display: none; } \
+figure .scroll { max-height: none; } }
 """
 
 _LIGHT = {
