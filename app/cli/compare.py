@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app import qt
 from app.cli.arguments import add_model, add_prompt, add_settings, chat_of, check_outputs, configured, prompt_of
 from app.cli.terminal import ProgressLine, say, write_json
+from app.drawing import export_report_apart
 from core.compare import Agreement, Comparison, MetricComparison, Spread, compare, summarise
 from core.config import RunConfig
 from core.errors import BadInput
@@ -154,10 +154,7 @@ def _token(trace: Trace, index: int) -> str:
 
 def write_report(runs: Runs, comparison: Comparison, path: Path) -> None:
     """The report shows the warm-ups, which were inspected, and compares the measured rounds."""
-    with qt.offscreen():
-        from app.exports import export_report
-
-        export_report([(letter, column[0]) for letter, column in zip(LETTERS, runs)], path, comparison)
+    export_report_apart([(letter, column[0]) for letter, column in zip(LETTERS, runs)], path, comparison)
 
 
 def record_of(runs: Runs, comparison: Comparison) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""How a program of this project ends: an exit code, and one line on what went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from app.cli.terminal import note
+from core.errors import PlaygroundError
+
+INTERRUPTED = 130
+NOBODY_READS = 141  # as a shell reports a process that wrote into a closed pipe
+
+
+def exit_code_of(call: Callable[[], int]) -> int:
+    """What `call` returns; 2 for bad input and 1 for a failure (told in a line), 130 for Ctrl+C, 141 for a closed pipe."""
+    try:
+        code = call()
+        sys.stdout.flush()
+    except PlaygroundError as error:
+        note(f"inference-playground: {' '.join(str(error).split())}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _silence_output()
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_output()
+        return NOBODY_READS
+    return code
+
+
+def _silence_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not stumble over it on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
