@@ -10,7 +10,7 @@ from app.session import LETTERS, MOST_COLUMNS
 from widgets import theme
 
 if TYPE_CHECKING:
-    from app.window import Window
+    from app.main_window import Window
 
 
 def commands(window: Window) -> list[Command]:
@@ -93,8 +93,8 @@ def _view(window: Window) -> list[Command]:
     return [
         Command("palette", "Command palette…", menu, window.open_palette, "Find anything that can be done",
                 "Ctrl+Shift+P", "palette"),
-        Command("ids", "Show token ids", menu, window.toggle_ids, "Show the exact ids that the model reads", "Ctrl+Shift+I", "ids",
-                checked=window.shows_ids),
+        Command("ids", "Show token ids", menu, window.toggle_ids, "Show the exact ids that the model reads", "Ctrl+Shift+I",
+                "ids", checked=window.shows_ids),
         *docks,
         *themes,
         Command("reset_layout", "Reset layout", menu, window.docks.reset, "Put every dock back in its place", icon="layout",

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from time import monotonic
+from typing import Literal
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabWidget, QWidget
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QTabWidget, QWidget
+
+from app.dock_title import DockTitle
+
+REST = 4  # a refresh is followed by so many times its own length without one
 
 Place = Literal["left", "upper", "lower"]
 
 
-class View(Protocol):
-    """What a dock shows: `refresh` is called by the window's timer while the dock can be seen."""
-
-    def refresh(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class Dock:
-    """One dock. name: as `screenshot --dock` takes it."""
+    """One dock. name: as `screenshot --dock` takes it. refresh: what repaints it while runs grow."""
 
     name: str
     title: str
     widget: QWidget
     place: Place
+    refresh: Callable[[], None] | None = None
 
 
 class DockArea:
@@ -34,6 +34,8 @@ class DockArea:
     def __init__(self, window: QMainWindow, docks: Sequence[Dock]) -> None:
         self._window = window
         self._docks = {dock.name: dock for dock in docks}
+        self._titles = QTimer(window, singleShot=True, interval=0)
+        self._titles.timeout.connect(self._show_titles)
         self._frames = {dock.name: self._frame(dock) for dock in docks}
         window.setDockOptions(
             QMainWindow.DockOption.AnimatedDocks
@@ -42,6 +44,7 @@ class DockArea:
         )
         for area in (Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea):
             window.setTabPosition(area, QTabWidget.TabPosition.North)
+        self._not_before = 0.0
         self.reset()
 
     def __iter__(self) -> Iterator[Dock]:
@@ -64,41 +67,64 @@ class DockArea:
         frame.raise_()
         self._docks[name].widget.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
+    def refresh(self, at_once: bool = False) -> None:
+        """Repaint what can be seen; as often as leaves most of the time to the streams, unless `at_once`."""
+        if at_once or monotonic() >= self._not_before:
+            began = monotonic()
+            for dock in self.visible():
+                if dock.refresh is not None:
+                    dock.refresh()
+            self._not_before = monotonic() + REST * (monotonic() - began)
+
     def reset(self) -> None:
         """Every dock open and in its first place."""
-        left, right = Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea
+        for frame in self._frames.values():
+            frame.setFloating(False)
+            self._window.removeDockWidget(frame)
+        firsts = self._place_firsts()
+        for name, frame in self._frames.items():
+            first = firsts[self._docks[name].place]
+            if frame is not first:
+                self._window.tabifyDockWidget(first, frame)
+            frame.show()
+        for first in firsts.values():
+            first.raise_()
+        self.share(firsts)
+
+    def _place_firsts(self) -> dict[Place, QDockWidget]:
+        """One dock for each place. They are split before any is given tabs: a dock with tabs takes another one as a tab."""
         firsts: dict[Place, QDockWidget] = {}
         for name, frame in self._frames.items():
-            place = self._docks[name].place
-            self._window.removeDockWidget(frame)
-            frame.setFloating(False)
-            if place in firsts:
-                self._window.tabifyDockWidget(firsts[place], frame)
-            elif place == "lower" and "upper" in firsts:
-                self._window.addDockWidget(right, frame)
-                self._window.splitDockWidget(firsts["upper"], frame, Qt.Orientation.Vertical)
-            else:
-                self._window.addDockWidget(left if place == "left" else right, frame)
-            firsts.setdefault(place, frame)
-            frame.show()
-        for frame in firsts.values():
-            frame.raise_()
-        self.share(firsts)
+            firsts.setdefault(self._docks[name].place, frame)
+        self._window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, firsts["left"])
+        self._window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, firsts["upper"])
+        self._window.splitDockWidget(firsts["upper"], firsts["lower"], Qt.Orientation.Vertical)
+        return firsts
 
     def share(self, firsts: dict[Place, QDockWidget]) -> None:
         """Give the docks their part of the window."""
-        width, height = max(self._window.width(), 1100), max(self._window.height(), 700)
-        sides = [firsts[place] for place in ("left", "upper") if place in firsts]
-        widths = {"left": max(300, width * 21 // 100), "upper": max(380, width * 38 // 100)}
-        self._window.resizeDocks(
-            sides, [widths[place] for place in ("left", "upper") if place in firsts], Qt.Orientation.Horizontal
-        )
-        rows = [firsts[place] for place in ("upper", "lower") if place in firsts]
-        self._window.resizeDocks(rows, [height * 52 // 100, height * 48 // 100][: len(rows)], Qt.Orientation.Vertical)
+        width, height = self._window.width(), self._window.height()
+        sides = [firsts["left"], firsts["upper"]]
+        self._window.resizeDocks(sides, [max(300, width * 21 // 100), max(360, width * 38 // 100)], Qt.Orientation.Horizontal)
+        self._window.resizeDocks([firsts["upper"], firsts["lower"]], [height // 2, height // 2], Qt.Orientation.Vertical)
 
     def _frame(self, dock: Dock) -> QDockWidget:
         frame = QDockWidget(dock.title, self._window)
         frame.setObjectName(dock.name)
         frame.setAccessibleName(dock.title)
         frame.setWidget(dock.widget)
+        frame.setTitleBarWidget(DockTitle(frame))
+        for changed in (frame.topLevelChanged, frame.dockLocationChanged, frame.visibilityChanged):
+            changed.connect(self._titles.start)
         return frame
+
+    def _show_titles(self) -> None:
+        """Titles only where no tab names the dock; tabs in full, scrolled where there is no room."""
+        for frame in self._frames.values():
+            title = frame.titleBarWidget()
+            if isinstance(title, DockTitle):
+                title.set_shown(frame.isFloating() or not self._window.tabifiedDockWidgets(frame))
+        for bar in self._window.findChildren(QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly):
+            bar.setElideMode(Qt.TextElideMode.ElideNone)
+            bar.setUsesScrollButtons(True)
+            bar.setAccessibleName("Docks")

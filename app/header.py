@@ -85,9 +85,6 @@ class Header(QWidget):
         row.addWidget(actions.button("stop", "", "Stop"))
         row.addWidget(actions.button("compare", "", "Compare"))
         row.addWidget(self.repeats)
-        row.addSpacing(GRID)
-        row.addWidget(actions.button("inspect", "quiet", "Inspect"))
-        row.addWidget(actions.button("ids", "quiet", "Ids"))
         row.addStretch(1)
         for name in ("export_chart", "export_report", "palette"):
             row.addWidget(actions.button(name))

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.config import RunConfig, from_dict
 from core.errors import BadInput
-from core.events import INSPECT, MEASURE, RunRequest
+from core.events import INSPECT, MEASURE, RunRequest, Token
 from core.files import replacing
 from core.techniques import neighbours
 from core.trace import Trace
@@ -62,21 +62,36 @@ class Session:
         request = self.requests()[column]
         return dataclasses.replace(request, prompt=trace.started.prompt, chat=trace.started.chat, prompt_tokens=(*kept, token))
 
-    def add_column(self) -> None:
-        """One more configuration, a copy of the last."""
+    def prompt_tokens(self) -> tuple[Token, ...]:
+        """Of the first run that is shown: the exact tokens its model read."""
+        return next((trace.prompt_tokens for trace in self.traces if trace is not None), ())
+
+    def add_column(self, config: RunConfig) -> None:
+        """One more configuration."""
         if len(self.columns) == MOST_COLUMNS:
             raise BadInput(f"there are {MOST_COLUMNS} configurations already; remove one first")
-        self.columns.append(Column(self.columns[-1].config))
+        self.columns.append(Column(config))
 
     def remove_column(self, index: int) -> None:
         if len(self.columns) == 1:
             raise BadInput("the last configuration cannot be removed")
         del self.columns[index]
 
-    def use_model(self, model: str) -> None:
-        """Every configuration on one model."""
-        for column in self.columns:
-            column.config = dataclasses.replace(column.config, model=model)
+    def use_model(self, model: str, column: int | None = None) -> None:
+        """Every configuration, or one, on another model."""
+        for index, known in enumerate(self.columns):
+            if column in (None, index):
+                known.config = dataclasses.replace(known.config, model=model)
+
+    def open_run(self, trace: Trace, beside: bool) -> None:
+        """A recorded run in place of A, or in a column of its own."""
+        kept = self.columns if beside else self.columns[1:]
+        if len(kept) == MOST_COLUMNS:
+            raise BadInput(f"there are {MOST_COLUMNS} configurations already; remove one first")
+        made = Column(trace.started.config if trace.started else RunConfig(), trace)
+        self.columns = [*kept, made] if beside else [made, *kept]
+        if not beside and trace.started is not None:
+            self.prompt, self.chat = trace.started.prompt, trace.started.chat
 
     def show(self, traces: list[Trace]) -> None:
         """Recorded runs in place of what is open; their prompt and configurations come with them."""

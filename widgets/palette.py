@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from widgets.theme import GRID, colours, set_role, small_font
 
+PROMPT = "Type a command, a technique, a model or a dock"
 WIDTH, ROWS, ROW_HEIGHT = 560, 12, 32
 _DETAIL = Qt.ItemDataRole.UserRole
 _HINT = Qt.ItemDataRole.UserRole + 1
@@ -37,6 +38,9 @@ class Entry:
     detail: str = ""
     hint: str = ""
     icon: QIcon | None = None
+
+
+More = Callable[[str], Sequence[Entry]]
 
 
 def matches(query: str, text: str) -> int | None:
@@ -61,7 +65,6 @@ class Palette(QFrame):
         set_role(self, "card")
         self.setAccessibleName("Command palette")
         self.field = QLineEdit()
-        self.field.setPlaceholderText("Type a command, a technique, a model or a dock")
         self.field.setAccessibleName("Search commands")
         self.field.textChanged.connect(self._filter)
         self.field.installEventFilter(self)
@@ -77,12 +80,15 @@ class Palette(QFrame):
         layout.addWidget(self.field)
         layout.addWidget(self.list)
         layout.addWidget(self.nothing)
+        self._fixed: Sequence[Entry] = ()
+        self._more: More | None = None
         self._entries: Sequence[Entry] = ()
         self.hide()
 
-    def open(self, entries: Sequence[Entry]) -> None:
-        """Show these entries and take the keyboard."""
-        self._entries = entries
+    def open(self, entries: Sequence[Entry], prompt: str = PROMPT, more: More | None = None) -> None:
+        """Show these entries and take the keyboard. more: entries made of what is typed, put before those that match it."""
+        self._fixed, self._more = entries, more
+        self.field.setPlaceholderText(prompt)
         self._before = self._over.focusWidget()
         self.field.clear()
         self._filter("")
@@ -98,14 +104,16 @@ class Palette(QFrame):
         self.setGeometry((room.width() - width) // 2, 6 * GRID, width, height)
 
     def _filter(self, query: str) -> None:
-        scored = [(matches(query, f"{entry.text} {entry.detail}"), index) for index, entry in enumerate(self._entries)]
-        found = sorted((cost, index) for cost, index in scored if cost is not None) if query else scored
+        made = list(self._more(query.strip())) if self._more and query else []
+        scored = [(matches(query, f"{entry.text} {entry.detail}"), index) for index, entry in enumerate(self._fixed)]
+        found = sorted((cost, index) for cost, index in scored if cost is not None)
+        self._entries = [*made, *(self._fixed[index] for _, index in found)]
         self.list.clear()
-        for _, index in found:
+        for index in range(len(self._entries)):
             self.list.addItem(self._item(index))
         self.list.setCurrentRow(0)
-        self.list.setVisible(bool(found))
-        self.nothing.setVisible(not found)
+        self.list.setVisible(bool(self._entries))
+        self.nothing.setVisible(not self._entries)
 
     def _item(self, index: int) -> QListWidgetItem:
         entry = self._entries[index]

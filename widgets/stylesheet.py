@@ -36,8 +36,15 @@ QLabel[role="good"] { color: $good; }
 
 QFrame[role="card"] { background: $raised; border: 1px solid $border; border-radius: 8px; }
 QFrame[role="panel"] { background: $panel; border: 1px solid $border; border-radius: 8px; }
+QFrame[role="chip"] { background: transparent; border: 1px solid transparent; border-radius: 6px; }
+QFrame[role="chip"]:hover { background: $hover; }
+QFrame[role="chip"]:focus { border-color: $accent; }
+QToolBar { background: $window; border: none; border-bottom: 1px solid $border; spacing: 0; padding: 0; }
+QStatusBar { background: $panel; border: none; }
+QStatusBar::item { border: none; }
 QFrame[role="strip"] { background: $panel; border: none; border-top: 1px solid $border; }
 QFrame[role="error"] { background: $raised; border: 1px solid $error; border-radius: 8px; }
+QLabel[role="error"] { background: transparent; border: none; }
 QScrollArea { background: transparent; border: none; }
 QScrollArea > QWidget > QWidget { background: transparent; }
 
@@ -84,6 +91,7 @@ QComboBox QAbstractItemView {
 QAbstractSpinBox {
     background: $raised; border: 1px solid $border; border-radius: 6px; padding: 3px 4px 3px 8px; min-height: 18px;
 }
+QAbstractSpinBox QLineEdit { background: transparent; border: none; padding: 0; }
 QAbstractSpinBox:hover { background: $hover; }
 QAbstractSpinBox:focus { border-color: $accent; }
 QAbstractSpinBox:disabled { color: $faint; background: $panel; }
@@ -111,7 +119,7 @@ QDockWidget::title { background: $window; padding: 6px 8px; text-align: left; }
 QDockWidget > QWidget { background: $panel; }
 
 QTabBar { background: transparent; qproperty-drawBase: 0; }
-QTabBar::tab { background: transparent; color: $muted; border: none; border-bottom: 2px solid transparent; padding: 6px 12px; }
+QTabBar::tab { background: transparent; color: $muted; border: none; border-bottom: 2px solid transparent; padding: 6px 10px; }
 QTabBar::tab:hover { color: $text; }
 QTabBar::tab:selected { color: $text; border-bottom: 2px solid $accent; }
 QTabBar::tab:focus { color: $accent; }

@@ -66,10 +66,26 @@ def test_that_continuing_past_the_end_is_refused():
 def test_that_there_are_at_most_four_configurations_and_never_none():
     session = Session()
     for _ in range(3):
-        session.add_column()
+        session.add_column(RunConfig())
     with pytest.raises(BadInput, match="4 configurations"):
-        session.add_column()
+        session.add_column(RunConfig())
     for _ in range(3):
         session.remove_column(0)
     with pytest.raises(BadInput, match="last configuration"):
         session.remove_column(0)
+
+
+def test_that_a_kept_run_opens_in_a_or_beside_the_others():
+    session = _two_columns()
+    first, second = make_trace(), make_trace(seed=1)
+    session.open_run(first, beside=False)
+    assert session.traces == (first, None)
+    assert session.prompt == first.started.prompt
+    session.open_run(second, beside=True)
+    assert session.traces == (first, None, second)
+
+
+def test_that_one_configuration_can_take_another_model():
+    session = _two_columns()
+    session.use_model("other", 1)
+    assert [config.model for config in session.configs] == ["default", "other"]

@@ -1,0 +1,52 @@
+"""The title of a dock that stands alone or floats; a dock among tabs is named by its tab and shows none."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize
+from PySide6.QtWidgets import QDockWidget, QHBoxLayout, QToolButton, QWidget
+
+from widgets import icons, theme
+from widgets.labels import role_label
+from widgets.theme import GRID, set_role
+
+
+class DockTitle(QWidget):
+    """Name, and buttons to float and to close the dock. Dragging it moves the dock."""
+
+    def __init__(self, frame: QDockWidget) -> None:
+        super().__init__(frame)
+        self._shown = False
+        self._float, self._close = QToolButton(), QToolButton()
+        self._float.clicked.connect(lambda: frame.setFloating(not frame.isFloating()))
+        self._close.clicked.connect(frame.close)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(GRID, 0, GRID // 2, 0)
+        row.setSpacing(0)
+        row.addWidget(role_label("heading", frame.windowTitle()))
+        row.addStretch(1)
+        for button, purpose in ((self._float, "Float or dock"), (self._close, "Close")):
+            button.setToolTip(f"{purpose} {frame.windowTitle()}")
+            button.setAccessibleName(f"{purpose} {frame.windowTitle()}")
+            set_role(button, "quiet")
+            row.addWidget(button)
+        theme.notifier.changed.connect(self._draw)
+        self._draw()
+        self.set_shown(True)
+
+    def set_shown(self, shown: bool) -> None:
+        """Take room or none."""
+        if shown != self._shown:
+            self._shown = shown
+            self.setFixedHeight(self.sizeHint().height())
+            self.updateGeometry()
+
+    def _draw(self) -> None:
+        muted = theme.colours().muted
+        self._float.setIcon(icons.icon("dock", muted))
+        self._close.setIcon(icons.icon("remove", muted))
+
+    def sizeHint(self) -> QSize:
+        return QSize(super().sizeHint().width(), 4 * GRID if self._shown else 0)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, self.sizeHint().height())

@@ -1,0 +1,94 @@
+"""What each card says its technique is predicted to change, and what the last run measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.compatibility import with_technique
+from core.config import RunConfig
+from core.errors import BadInput
+from core.events import Estimate
+from core.models.info import ModelInfo
+from core.models.memory import estimate
+from core.techniques import CATALOGUE, DEFAULTS
+from core.trace import Trace
+from widgets.quantity import spoken
+
+if TYPE_CHECKING:
+    from app.main_window import Window
+
+
+def show_effects(window: Window) -> None:
+    """Fill the predicted and measured lines of every configuration's cards."""
+    prompt = len(window.session.prompt_tokens())
+    for number, column in enumerate(window.session.columns):
+        info = window.models.info(column.config.model)
+        for family in CATALOGUE:
+            window.cards.set_effect(number, family, predicted(column.config, family, info, prompt), "modelled")
+            window.cards.set_effect(number, family, measured(column.config, family, column.trace), "measured")
+
+
+def needed(config: RunConfig, info: ModelInfo | None, prompt_tokens: int) -> Estimate | None:
+    """Modelled memory of a configuration; None where the model is not known or an option does not fit it."""
+    if info is None:
+        return None
+    try:
+        return estimate(info, config, prompt_tokens)
+    except BadInput:
+        return None  # the cards say what is wrong
+
+
+def predicted(config: RunConfig, family: str, info: ModelInfo | None, prompt_tokens: int) -> str:
+    """Modelled bytes with the technique against those with the family's default; empty where bytes say nothing of it."""
+    if info is None or family in ("engine", "decoding"):
+        return ""
+    plain = with_technique(config, family, DEFAULTS[family], info)
+    now, then = needed(config, info, prompt_tokens), needed(plain, info, prompt_tokens)
+    if now is None or then is None:
+        return ""
+    changes = [_change(name, part, now, then) for name, part in (("weights", "weights"), ("KV cache", "kv"))]
+    if any(changes):
+        return ", ".join(change for change in changes if change)
+    held = {"weights": ("weights", now.weights), "cache": ("KV cache", now.parts["kv"])}.get(family)
+    return f"{held[0]} {spoken(float(held[1]), 'B')}" if held else ""
+
+
+def measured(config: RunConfig, family: str, trace: Trace | None) -> str:
+    """The number that tells most of the family, from the last run; empty when that run used another setting."""
+    if trace is None or trace.started is None or trace.finished is None:
+        return ""
+    if trace.started.config.choice(family) != config.choice(family):
+        return ""
+    metrics = trace.finished.metrics
+    match family:
+        case "weights":
+            return f"weights {spoken(metrics.get('weight_bytes'), 'B')}"
+        case "cache" | "heads":
+            return f"KV cache {spoken(metrics.get('kv_bytes'), 'B')} for {spoken(metrics.get('kv_tokens'))} tokens"
+        case "attention" | "ffn":
+            return _phase(trace, family)
+        case "decoding":
+            return _speed(metrics)
+        case _:
+            return ""
+
+
+def _change(name: str, part: str, now: Estimate, then: Estimate) -> str:
+    before, after = then.parts[part], now.parts[part]
+    if before == after:
+        return ""
+    share = f" ({100 * (after / before - 1):+.0f} %)" if before else ""
+    return f"{name} {spoken(float(before), 'B')} → {spoken(float(after), 'B')}{share}"
+
+
+def _phase(trace: Trace, phase: str) -> str:
+    """Mean time of a phase over the passes after the prefill."""
+    passes = [step for step in trace.steps if step.index >= 0]
+    spent = sum(ms for step in passes for name, ms in step.phases.items() if name.rpartition(".")[2] == phase)
+    return f"{phase} {spoken(spent / len(passes), 'ms')} a pass" if passes and spent else ""
+
+
+def _speed(metrics: dict[str, float | None]) -> str:
+    speed = f"{spoken(metrics.get('decode_tokens_per_s'), 'tok/s')}"
+    length = metrics.get("mean_acceptance_length")
+    return f"{speed}, {spoken(length)} tokens a round" if length is not None else speed

@@ -1,0 +1,378 @@
+"""The main window: configurations at the left, prompt and streams in the centre, docks at the right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QApplication, QMainWindow
+
+from app.actions import Actions
+from app.assembly import assemble, connect
+from app.commands import commands
+from app.dock_area import DockArea
+from app.docks import labelled, make_docks, show_plan, show_runs, visible_charts
+from app.effects import needed, show_effects
+from app.engine_client import EngineClient
+from app.files import Files
+from app.header import Header
+from app.history import History
+from app.history_view import HistoryView
+from app.keeper import Keeper
+from app.models import Models, pieces
+from app.palette_entries import chart_entries, entries, hub_entries, model_entries
+from app.persistence import restore, store
+from app.runner import Runner, Update
+from app.session import LETTERS, Session
+from app.settings import Settings
+from core.compatibility import refuse
+from core.config import RunConfig
+from core.errors import BadInput, PlaygroundError
+from core.models.tokenizer import Tokenizer
+from core.trace import Trace
+from widgets import icons, theme
+from widgets.cards import ConfigurationsColumn
+from widgets.model_panel import ModelPanel
+from widgets.palette import Palette
+from widgets.prompt import PromptView
+from widgets.streams import StreamsView
+from widgets.strips import MessageStrip, ProgressStrip
+
+BUSY_MS, IDLE_MS = 33, 200  # between two looks at the engine
+SIZE, LEAST = (1600, 1000), (1024, 640)
+
+
+class Window(QMainWindow):
+    """Shows one session; talks to one engine process; keeps every finished run in the history."""
+
+    def __init__(self, session: Session, engine: EngineClient, history: History, settings: Settings) -> None:
+        super().__init__()
+        self.session, self.engine, self.settings = session, engine, settings
+        self.setWindowTitle("Inference Playground")
+        self.setWindowIcon(icons.app_icon())
+        self.setMinimumSize(*LEAST)
+        self.resize(*SIZE)
+        self.setAcceptDrops(True)
+        self.runner, self.models, self.keeper = Runner(session, engine), Models(), Keeper(history)
+        self.history, self.files = history, Files(self)
+        self.messages, self.progress = MessageStrip(), ProgressStrip()
+        self.cards, self.prompt, self.streams = ConfigurationsColumn(), PromptView(), StreamsView()
+        self.model_panel, self.history_view = ModelPanel(), HistoryView(history)
+        self.docks = DockArea(self, make_docks(self.cards, self.model_panel, self.history_view))
+        self.actions_ = Actions(self, commands(self))
+        self.header = Header(self.actions_, session.repeats)
+        self.palette_panel = Palette(self)
+        assemble(self)
+        connect(self)
+        self._shown: list[int] = []
+        self._death_told = False
+        self._tokenizer: Tokenizer | None = None
+        self._timer = QTimer(self, interval=IDLE_MS)
+        self._timer.timeout.connect(self.tick)
+        self.show_session(session)
+        restore(self)
+        self._timer.start()
+
+    # What is open
+
+    def show_session(self, session: Session) -> None:
+        """Show another prompt, other configurations and their runs."""
+        for name, value in vars(session).items():
+            setattr(self.session, name, value)
+        self.cards.set_configs(session.configs, 0)
+        self.prompt.set_prompt(session.prompt)
+        self.prompt.set_chat(session.chat)
+        self.prompt.set_inspect(session.inspect)
+        self.prompt.set_max_new_tokens(session.configs[0].run.max_new_tokens)
+        self.header.repeats.setValue(session.repeats)
+        self.show_model()
+        self._show_runs()
+
+    def show_traces(self, traces: Sequence[Trace]) -> None:
+        """Recorded runs side by side, in place of what is open."""
+        self.session.show(list(traces))
+        self.show_session(self.session)
+
+    def open_kept(self, id_: int, beside: bool = False) -> None:
+        """A run of the history in A, or in a configuration of its own."""
+
+        def show() -> None:
+            self.session.open_run(self.history.open(id_), beside)
+            self.show_session(self.session)
+
+        self.attempt(show)
+
+    def open_model(self, name: str, column: int | None = None) -> None:
+        """Every configuration, or one, on another model."""
+
+        def use() -> None:
+            self.models.open(name)
+            self.session.use_model(name, column)
+            self.settings.remember_model(name)
+            self.messages.clear()
+            self.show_session(self.session)
+
+        self.attempt(use)
+
+    def labelled(self) -> list[tuple[str, Trace]]:
+        return labelled(self.session)
+
+    # What can be done now
+
+    def is_idle(self) -> bool:
+        return not self.runner.busy
+
+    def is_busy(self) -> bool:
+        return self.runner.busy
+
+    def can_run(self) -> bool:
+        return self.is_idle() and self.engine.state != "dead" and bool(self.session.prompt.strip())
+
+    def has_run(self) -> bool:
+        return bool(self.labelled())
+
+    def can_continue(self) -> bool:
+        return self.is_idle() and self.has_run()
+
+    def shows_ids(self) -> bool:
+        return self.prompt.shows_ids()
+
+    def prompt_is_counted(self) -> bool:
+        """Whether the tokenizer has been read, where there is one to read."""
+        return self._tokenizer is not None or self.models.info(self.session.columns[0].config.model) is None
+
+    # Runs
+
+    def run(self) -> None:
+        """Run every configuration on the prompt."""
+        if self.can_run():
+            self._begin(self.runner.run)
+
+    def compare(self) -> None:
+        """Measure the configurations against each other, and show the comparison."""
+        if self.can_run():
+            self.docks.raise_dock("comparison")
+            self._begin(self.runner.compare)
+
+    def continue_from(self, column: int, position: int, token: int) -> None:
+        """Go on from another token in one configuration."""
+        self._begin(lambda: self.runner.continue_from(column, position, token))
+
+    def continue_from_cursor(self) -> None:
+        """Offer the alternatives of the token at the cursor of the stream that has the keyboard, else of the first."""
+        views = [view for view in self.streams.columns if view.trace is not None]
+        focused = next((view for view in views if view.isAncestorOf(QApplication.focusWidget() or self)), views[0])
+        focused.open_at_cursor()
+
+    def stop(self) -> None:
+        self.runner.stop()
+        self._show_status()
+
+    def restart_engine(self) -> None:
+        """A new engine process; the run that was going on is over."""
+        self.runner.abandon()
+        self.engine.restart()
+        self._death_told = False
+        self.messages.clear()
+        self._job_ended()
+
+    def _begin(self, submit: Callable[[], None]) -> None:
+        """Refuse what cannot work, with the reason, or start."""
+        if not self.is_idle():
+            return
+
+        def start() -> None:
+            for letter, config in zip(LETTERS, self.session.configs):
+                self._refuse(letter, config)
+            submit()
+            self.messages.clear()
+            self._timer.setInterval(BUSY_MS)
+
+        self.attempt(start)
+        self._show_status()
+
+    def _refuse(self, letter: str, config: RunConfig) -> None:
+        try:
+            refuse(config, self.models.info(config.model))
+        except BadInput as error:
+            raise BadInput(f"{letter}: {error}") from None
+
+    # The timer
+
+    def tick(self) -> None:
+        """Take in what the engine said, and repaint what can be seen."""
+        update = self.runner.drain()
+        if update.columns:
+            self._show_progress_of_runs(update)
+        for error in update.errors:
+            self.messages.error(error)
+        for trace in update.finished:
+            self.keeper.keep(trace)
+        if update.ended:
+            self._job_ended()
+        self._look_at_keeper()
+        self._look_at_engine()
+        self._look_at_tokenizer()
+        if self.is_busy():
+            self._show_status()
+
+    def _show_progress_of_runs(self, update: Update) -> None:
+        if self._shown != [id(trace) for trace in self.session.traces]:
+            self._show_runs()
+        self.streams.refresh()
+        if update.first_token:
+            self.streams.repaint_now()
+        self.docks.refresh()
+
+    def _job_ended(self) -> None:
+        self._timer.setInterval(IDLE_MS)
+        self._show_runs()
+        self._show_status()
+
+    def _look_at_keeper(self) -> None:
+        kept, errors = self.keeper.done()
+        if kept:
+            self.history_view.invalidate()
+            self.history_view.refresh()
+        for error in errors:
+            self.messages.error(error)
+
+    def _look_at_engine(self) -> None:
+        if self.engine.state == "dead" and not self._death_told:
+            self._death_told = True
+            self.runner.abandon()
+            self.messages.error(self.engine.death, "Restart engine", self.restart_engine)
+            self._job_ended()
+        self.progress.facts.setText(f"engine {self.engine.state}")
+
+    def _look_at_tokenizer(self) -> None:
+        """Let the prompt count its tokens as soon as the model's tokenizer has been read."""
+        tokenizer = self.models.tokenizer(self.session.columns[0].config.model)
+        if tokenizer is not self._tokenizer:
+            self._tokenizer = tokenizer
+            self.prompt.set_tokenize(partial(pieces, tokenizer) if tokenizer else None)
+
+    # Showing
+
+    def _show_runs(self) -> None:
+        """Give the runs to every view; called when a run takes the place of another."""
+        self._shown = [id(trace) for trace in self.session.traces]
+        self.streams.set_traces(self.session.traces)
+        show_runs(list(self.docks), self.session)
+        self._plan()
+        self.actions_.update()
+
+    def show_model(self) -> None:
+        """The model of the configuration that is shown."""
+        config = self.session.columns[self.cards.current].config
+        info = self.models.info(config.model)
+        self.header.model.show_model(config.model, info)
+        self.cards.set_info(info)
+        self.model_panel.set_info(info)
+        self.model_panel.set_recent(self.settings.recent_models)
+        self._plan()
+        self.actions_.update()
+
+    def _plan(self) -> None:
+        """What a run would do as things stand: predictions on the cards, the pattern in the Attention dock."""
+        show_effects(self)
+        config = self.session.columns[min(self.cards.current, len(self.session.columns) - 1)].config
+        info, prompt_tokens = self.models.info(config.model), len(self.session.prompt_tokens())
+        show_plan(list(self.docks), config, info, prompt_tokens)
+        self.model_panel.set_estimate(needed(config, info, prompt_tokens))
+
+    def _show_status(self) -> None:
+        status = self.runner.status
+        if self.is_busy():
+            self.progress.busy(status.text, status.share, status.seconds_left)
+        else:
+            self.progress.idle(status.text)
+        self.actions_.update()
+
+    # Configurations
+
+    def change_config(self, column: int, config: RunConfig) -> None:
+        """A card was edited."""
+        self.session.columns[column].config = config
+        self._plan()
+
+    def add_configuration(self) -> None:
+        self.cards.add_copy()
+
+    def remove_configuration(self, index: int) -> None:
+        self.cards.show_column(index)
+        self.cards.remove_current()
+
+    def configuration_added(self, config: RunConfig) -> None:
+        self.session.add_column(config)
+        self._show_runs()
+
+    def configuration_removed(self, index: int) -> None:
+        self.session.remove_column(index)
+        self._show_runs()
+
+    # Looks
+
+    def use_theme(self, mode: theme.Mode) -> None:
+        app = QApplication.instance()
+        if isinstance(app, QApplication):
+            theme.apply(app, mode)
+        self.settings.theme = mode
+        self.actions_.update()
+
+    def toggle_inspect(self) -> None:
+        self.prompt.inspect_box.toggle()
+
+    def toggle_ids(self) -> None:
+        self.prompt.show_ids(not self.prompt.shows_ids())
+
+    def change_prompt(self) -> None:
+        """The prompt was edited, or how it is sent."""
+        self.session.prompt, self.session.chat = self.prompt.prompt(), self.prompt.chat()
+        self.session.inspect = self.prompt.inspect()
+        self.actions_.update()
+
+    def open_palette(self) -> None:
+        self.palette_panel.open(entries(self))
+
+    def open_hub(self) -> None:
+        self.palette_panel.open((), "Hub id, such as HuggingFaceTB/SmolLM2-360M-Instruct", partial(hub_entries, self))
+
+    def show_recent(self) -> None:
+        self.palette_panel.open(model_entries(self), "Model: a name, or open one from disk")
+
+    def export_chart(self) -> None:
+        self.palette_panel.open(chart_entries(self, visible_charts(list(self.docks))), "Chart to export")
+
+    def copy_text(self) -> None:
+        """What the models wrote; with its letter where there are several."""
+        texts = [f"{letter}: {trace.text}" if len(self.labelled()) > 1 else trace.text for letter, trace in self.labelled()]
+        QApplication.clipboard().setText("\n\n".join(texts))
+        self.messages.inform("The text is on the clipboard.")
+
+    def attempt(self, call: Callable[[], object]) -> None:
+        """Call, and say in place what went wrong."""
+        try:
+            call()
+        except PlaygroundError as error:
+            self.messages.error(str(error))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if any(url.isLocalFile() for url in event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        self.attempt(lambda: self.files.open_from(paths))
+        event.acceptProposedAction()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        self._timer.stop()
+        store(self)
+        self.engine.close()
+        self.keeper.close()
+        self.models.close()
+        event.accept()
