@@ -158,6 +158,8 @@ def _choice(family: str, data: Any) -> Choice:
     if not isinstance(data, Mapping):
         raise BadInput(f"{family}: expected an object such as {{'name': '{DEFAULTS[family]}'}}, not {data!r}")
     name = data.get("name", DEFAULTS[family])
+    if not isinstance(name, str):
+        raise BadInput(f"{family}.name: expected the name of a technique, not {name!r}")
     kind = find(family, name).options
     return Choice(family, name, _options(kind, {k: v for k, v in data.items() if k != "name"}, family))
 

@@ -18,7 +18,7 @@ from core.trace import Trace, record
 
 FORMAT, VERSION = "inference-playground trace", 1
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(RunEvent)}
-_LARGEST = {"trace.json": 2**30, "arrays.bin": 2**32}  # bytes unpacked; a file that claims more is not ours
+_LARGEST = {"trace.json": 2**30, "arrays.bin": 2**31}  # bytes unpacked; a file that claims more is not ours
 
 
 def save(trace: Trace, path: Path) -> None:

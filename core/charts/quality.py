@@ -105,7 +105,7 @@ def _kl(base: Trace, other: Trace) -> np.ndarray:
 
 def quality_kl(traces: Labelled) -> Chart:
     """KL divergence to the first trace at each shared position, at least."""
-    others = [(label, column, trace) for label, column, trace in columns(traces) if column and comparable(traces[0][1], trace)]
+    others = list(columns(traces))[1:]
     lines = [(label, column, _kl(traces[0][1], trace)) for label, column, trace in others]
     return Chart(
         name="quality_kl",
