@@ -9,11 +9,10 @@ from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QAbstractItemView, QTableView, QVBoxLayout, QWidget
 
 from core.charts.chart import Chart, Table
-from widgets.chart_listing import column_widths
 from widgets.chart_table import ChartTableModel
 from widgets.labels import ElidedLabel, quiet_label
+from widgets.table_text import column_widths, columns_of
 from widgets.theme import GRID, set_role, small_font
-
 
 LEAST = 104.0  # columns are elided down to this; then the table scrolls
 
@@ -55,6 +54,7 @@ class TablePage(QWidget):
         shown = [index for index, name in enumerate(contents.columns) if name not in self.hidden]
         names = tuple(contents.columns[index] for index in shown)
         part = Table(names, tuple(tuple(row[index] for index in shown) for row in contents.rows[:200]))
+        self.view.horizontalHeader().setStretchLastSection(bool(part.columns) and columns_of(part)[-1].decimals is None)
         room = self.view.viewport().width()
         for index, width in zip(shown, column_widths(part, room, self.view.font(), pad=3 * GRID, least=LEAST)):
             self.view.setColumnWidth(index, int(width))
@@ -75,7 +75,6 @@ class _TableView(QTableView):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.horizontalHeader().setMinimumSectionSize(32)
-        self.horizontalHeader().setStretchLastSection(True)
         self.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         self.verticalHeader().setDefaultSectionSize(3 * GRID)
         self.verticalHeader().hide()
