@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal
-from PySide6.QtGui import QKeyEvent, QTextCursor
-from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QMenu, QPlainTextEdit, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QMimeData, QSignalBlocker, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QKeyEvent, QResizeEvent, QTextCursor
+from PySide6.QtWidgets import (
+    QBoxLayout,
+    QCheckBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QPlainTextEdit,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from core.config import Run
 from core.errors import BadInput
@@ -19,6 +30,7 @@ from widgets.theme import GRID, set_role
 from widgets.token_chips import TokenChips
 
 Tokenize = Callable[[str, bool], Sequence[tuple[int, str]]]  # text, chat → id and piece of each token; may raise BadInput
+WIDE, LEAST_WIDTH = 600, 340  # pixels: below WIDE the settings take two rows
 PAUSE_MS = 200  # after the last key before the prompt is tokenized again
 
 
@@ -64,23 +76,21 @@ class PromptView(QFrame):
         self._count()
 
     def _assemble(self) -> None:
-        bar = QHBoxLayout()
-        bar.setSpacing(GRID)
-        for widget in (self.chat_box, self.inspect_box, self.ids_box):
-            bar.addWidget(widget)
-            bar.addSpacing(GRID)
-        bar.addWidget(self.count)
-        bar.addStretch(1)
-        bar.addWidget(QLabel("New tokens"))
-        bar.addWidget(self.length)
-        bar.addWidget(self.samples_button)
+        switches, rest = _row(self.chat_box, self.inspect_box, self.ids_box), _row(self.count)
+        rest.addStretch(1)
+        for widget in (QLabel("New tokens"), self.length, self.samples_button):
+            rest.addWidget(widget)
+        self._bar = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._bar.setSpacing(GRID)
+        self._bar.addLayout(switches)
+        self._bar.addLayout(rest, 1)
         page = QVBoxLayout(self)
         page.setContentsMargins(GRID, GRID, GRID, GRID)
         page.setSpacing(GRID)
         page.addWidget(self.editor, 1)
         page.addWidget(self.chips, 1)
         page.addWidget(self.problem)
-        page.addLayout(bar)
+        page.addLayout(self._bar)
 
     def _connect(self) -> None:
         self.editor.textChanged.connect(self._edited)
@@ -198,6 +208,22 @@ class PromptView(QFrame):
     def _take_sample(self, sample: Sample, _checked: bool = False) -> None:
         self.use_sample(sample)
 
+    def minimumSizeHint(self) -> QSize:
+        return QSize(LEAST_WIDTH, super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        narrow = self.width() < WIDE
+        self._bar.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
+        super().resizeEvent(event)
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(2 * GRID)
+    for widget in widgets:
+        row.addWidget(widget)
+    return row
+
 
 class PromptEditor(QPlainTextEdit):
     """Plain text; Ctrl+Enter asks for a run."""
@@ -210,6 +236,10 @@ class PromptEditor(QPlainTextEdit):
         self.setAccessibleName("Prompt")
         self.setTabChangesFocus(True)
         self.setMinimumHeight(9 * GRID)
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        """Files dropped here are for the window, which opens them."""
+        return not source.hasUrls() and super().canInsertFromMimeData(source)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         pressed = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
