@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from widgets import theme
 from widgets.theme import GRID, column_colour, column_style
 
-SIZE = QSize(4 * GRID, 3 * GRID)
+SIZE = QSize(3 * GRID + 4, 3 * GRID)
 
 
 def paint_column_mark(painter: QPainter, box: QRectF, column: int, ink: QColor) -> None:

@@ -68,6 +68,7 @@ class ModelDetails(QWidget):
         self._info = info
         while (item := self.facts.takeAt(0)) is not None:
             if (old := item.widget()) is not None:
+                old.hide()
                 old.deleteLater()
         for index, (name, value) in enumerate(facts(info)):
             row, column = divmod(index, COLUMNS)

@@ -46,7 +46,7 @@ class StreamHeader(QWidget):
         self._bar.setFixedHeight(2)
         self._bar.setStyleSheet("QProgressBar { min-height: 2px; max-height: 2px; border-radius: 0; background: transparent; }")
         grid = QGridLayout(self)
-        grid.setContentsMargins(2 * GRID, GRID, 2 * GRID, 0)
+        grid.setContentsMargins(GRID, GRID, GRID, 0)
         grid.setHorizontalSpacing(GRID)
         grid.setVerticalSpacing(2)
         grid.addWidget(ColumnMark(column), 0, 0, 2, 1, Qt.AlignmentFlag.AlignVCenter)
@@ -65,10 +65,11 @@ class StreamHeader(QWidget):
     def show_trace(self, trace: Trace | None, reference: Trace | None, note: str = "") -> None:
         """Bring everything up to date; numbers that change while running do so four times a second.
 
-        note: shown after the state, such as where the run differs from A.
+        note: shown beside the state, such as where the run differs from A; first once the run has ended.
         """
         state, share = state_of(trace)
-        shown = f"{state} · {note}" if note else state
+        ended = trace is not None and trace.finished is not None
+        shown = " · ".join(part for part in ((note, state) if ended else (state, note)) if part)
         if shown == self._state_was and monotonic() - self._shown_at < _PAUSE:
             return
         self._shown_at, self._state_was = monotonic(), shown

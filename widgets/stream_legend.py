@@ -29,6 +29,7 @@ class StreamLegend(QWidget):
         """Explain `mode`; `gaps` are the ends of the latency ramp."""
         self._mode, self._gaps = mode, gaps
         self.setAccessibleName(self.text())
+        self.setVisible(mode != "none")
         self.updateGeometry()
         self.update()
 
@@ -46,10 +47,10 @@ class StreamLegend(QWidget):
 
     def sizeHint(self) -> QSize:
         metrics = QFontMetricsF(small_font())
-        return QSize(int(self._walk(None, metrics)), 3 * GRID)
+        return QSize(int(self._walk(None, metrics)), 2 * GRID)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(0, 3 * GRID)
+        return QSize(0, 2 * GRID)
 
     def _restyle(self) -> None:
         self._shades = Shades()

@@ -45,10 +45,12 @@ class StreamView(QFrame):
         self.tokens.empty_text = f"The tokens of {letter} appear here as they are made.\nWrite a prompt and press Ctrl+Enter."
         self._hover = QTimer(self, singleShot=True, interval=HOVER_MS)
         self._hover.timeout.connect(self._show_hovered)
+        self.tokens.refreshed.connect(self._say)
         self.tokens.pointed.connect(self._point)
         self.tokens.chosen.connect(self._open)
         self.tokens.cursor_moved.connect(self.cursor_moved)
         self.tokens.verticalScrollBar().valueChanged.connect(self._scrolled)
+        self.setMinimumWidth(18 * GRID)
         column_layout = QVBoxLayout(self)
         column_layout.setContentsMargins(1, 1, 1, 1)
         column_layout.setSpacing(GRID // 2)
@@ -70,10 +72,7 @@ class StreamView(QFrame):
 
     def refresh(self) -> bool:
         """Take in what is new; whether there was anything. Returns at once when hidden or unchanged."""
-        changed = self.tokens.refresh()
-        if changed:
-            self._say()
-        return changed
+        return self.tokens.refresh()
 
     def set_mode(self, mode: ColourMode) -> None:
         """Colour the tokens by `mode`."""
@@ -178,6 +177,7 @@ class StreamsView(QWidget):
         self.mode_box = QComboBox()
         for mode, name in MODES.items():
             self.mode_box.addItem(name, mode)
+        self.mode_box.setCurrentIndex(self.mode_box.findData("probability"))
         self.mode_box.setAccessibleName("Colour of tokens")
         self.legend = StreamLegend()
         self.rejected = QCheckBox("Rejected drafts")
@@ -193,6 +193,7 @@ class StreamsView(QWidget):
         page.setContentsMargins(0, 0, 0, 0)
         page.setSpacing(GRID)
         page.addLayout(self._bar())
+        page.addWidget(self.legend)
         page.addWidget(self._splitter, 1)
         self.set_traces([None])
 
@@ -201,8 +202,7 @@ class StreamsView(QWidget):
         bar.setSpacing(GRID)
         bar.addWidget(QLabel("Colour by"))
         bar.addWidget(self.mode_box)
-        bar.addWidget(self.legend, 1)
-        bar.addSpacing(GRID)
+        bar.addStretch(1)
         bar.addWidget(self.rejected)
         bar.addSpacing(GRID)
         bar.addWidget(self.linked)

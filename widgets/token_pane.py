@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from PySide6.QtCore import QPointF, QRect, Qt, QTimer
+from PySide6.QtCore import QPointF, QRect, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QColor,
     QFontMetricsF,
@@ -23,12 +23,14 @@ from widgets.theme import GRID, mono_font
 from widgets.token_colours import ColourMode, LatencyRange
 from widgets.token_painter import TokenPainter
 
-MARGIN = 2 * GRID
+MARGIN = GRID + GRID // 2
 LONG = 4000  # items from which a resize waits for a pause before laying out again
 
 
 class TokenPane(QAbstractScrollArea):
     """Paints a trace's tokens. `refresh` takes in what is new and costs only that and the visible lines."""
+
+    refreshed = Signal()  # something new was taken in
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -87,29 +89,33 @@ class TokenPane(QAbstractScrollArea):
         if seen == self._seen or not self.isVisible():
             return False
         self._seen = seen
-        bar = self.verticalScrollBar()
-        following = bar.value() >= bar.maximum() - self.line_height
+        following = self._following()
         for item in self._stream.pull():
             self.lines.append(item.token.text)
         self.divergence.update()
         self._update_marks()
         self._update_range(following)
+        self.refreshed.emit()
         return True
+
+    def _following(self) -> bool:
+        """Whether the end of the text stays in sight when more comes: it is in sight now, and a run is live or scrolled."""
+        bar = self.verticalScrollBar()
+        live = self.trace is not None and self.trace.live
+        return bar.value() >= bar.maximum() - self.line_height and (live or bar.maximum() > 0)
 
     def _rebuild(self) -> None:
         self._stream = StreamItems(self.trace, self.show_rejected)
         self._seen = (-2, -2)
         self.lines.reset(self._text_width())
+        self.verticalScrollBar().setRange(0, 0)
         self._update_marks()
         if not self.refresh():
             self._update_range(following=False)
-        if self.trace is None or not self.trace.live:
-            self.verticalScrollBar().setValue(0)
 
     def _lay_out(self) -> None:
         """Wrap all items anew; the token at the top stays at the top."""
-        bar = self.verticalScrollBar()
-        following = bar.value() >= bar.maximum() - self.line_height
+        bar, following = self.verticalScrollBar(), self._following()
         top = self.lines.nearest(bar.value() // self.line_height, 0.0)
         self.lines.reset(self._text_width())
         for item in self._stream.items:

@@ -105,7 +105,7 @@ def test_that_the_first_token_unlike_a_is_found_and_painted(view: StreamView) ->
     view.set_mode("divergence")
     index = len(b.prompt_tokens) + 24
     assert view.tokens.marks.differs == index
-    assert view.header.state.text().endswith("differs from A at token 25")
+    assert view.header.state.text().startswith("differs from A at token 25")
     image = view.tokens.viewport().grab().toImage()
     box = view.tokens.item_box(index)
     assert image.pixelColor(box.topLeft() + QPoint(3, 4)) == Shades().of("divergence", 1.0)
@@ -294,3 +294,18 @@ def test_that_a_thousand_tokens_a_second_leave_each_frame_under_16_ms(qtbot: QtB
         qapp.processEvents()
         frames.append(1000 * (process_time() - begun))
     assert statistics.median(frames) < 16
+
+
+def test_that_a_finished_run_given_while_hidden_is_told_in_full_and_shown_from_its_beginning(
+    qtbot: QtBot, qapp: QApplication
+) -> None:
+    theme.apply(qapp, "dark")
+    both = StreamsView()
+    qtbot.addWidget(both)
+    both.resize(360, 240)
+    both.set_traces([make_trace(), make_trace(diverges_at=24)])
+    both.show()
+    state = both.columns[1].header.state.text()
+    assert state.startswith("differs from A at token 25")
+    bar = both.columns[1].tokens.verticalScrollBar()
+    assert bar.value() == 0 < bar.maximum()
