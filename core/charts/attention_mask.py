@@ -8,6 +8,7 @@ from core.attention.mask import FULL, Reach, reaches
 from core.charts.chart import Chart, Heatmap
 from core.charts.labelled import Labelled, token_labels
 from core.config import RunConfig
+from core.errors import BadInput
 
 _MOST_CELLS = 256  # a side; longer texts are drawn in blocks
 _UNRUN = 64  # tokens drawn when no length is known
@@ -26,8 +27,10 @@ def attention_mask(traces: Labelled, *, layer: int = 0) -> Chart:
 def pattern(config: RunConfig, length: int = _UNRUN, *, layer: int = 0, layers: int = 0, labels: tuple[str, ...] = ()) -> Chart:
     """The pattern of `config` over `length` tokens, before a run. layers: how many the model has, 0 when it is not known.
 
-    labels: one a token, else positions. Raises BadInput when the technique's `layers` do not fit the model.
+    labels: one a token, else positions. Raises BadInput when `layer` or the technique's `layers` do not fit the model.
     """
+    if layers and not 0 <= layer < layers:
+        raise BadInput(f"layer={layer}: the model has layers 0 to {layers - 1}")
     reach = reaches(config.attention, layers)[layer] if layers else _everywhere(config)
     notes = _notes(config, reach, layers)
     return _chart(layer, _heatmap(reach, cache_reach(config), max(1, length), labels), notes, _EMPTY)

@@ -67,12 +67,17 @@ CHARTS: dict[str, Builder] = {
 }
 
 
+_NUMBERS = {"layer", "head", "step"}
+
+
 def build(name: str, traces: Labelled, **selection: Any) -> Chart:
     """The chart called `name` of labelled traces; BadInput for an unknown name or selection."""
     if name not in CHARTS:
         raise BadInput(f"there is no chart {name!r}; {neighbours(name, CHARTS)}")
     builder = CHARTS[name]
-    for key in selection:
+    for key, value in selection.items():
         if key not in builder.selects:
             raise BadInput(f"chart {name} has no selection {key!r}; {neighbours(key, builder.selects)}")
+        if key in _NUMBERS and not isinstance(value, int | None):
+            raise BadInput(f"chart {name}: {key} is a number, not {value!r}")
     return builder.build(traces, **selection)
