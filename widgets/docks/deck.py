@@ -73,7 +73,8 @@ class Deck(QWidget):
         for place, key in enumerate(self.shown):
             last_alone = columns > 1 and place == len(self._views) - 1 and place % columns == 0
             self._grid.addWidget(self._views[key], *divmod(place, columns or 1), 1, columns if last_alone else 1)
-            self._views[key].show()
+        for key, view in self._views.items():
+            view.setVisible(key in self.shown)  # asked each time: showing one may change the room, and so what is shown
         self.shown_changed.emit()
 
     def _room(self) -> int:
