@@ -53,5 +53,6 @@ def _class(rows: Sequence[Sequence[Cell]], column: int) -> str | bool:
 
 def _cell(index: int, value: Cell | Markup) -> Markup:
     if isinstance(value, str):
-        return element("th", value, scope="row") if index == 0 else element("td", value)
+        text = value if isinstance(value, Markup) else value.replace("\n", "⏎").replace("\t", "⇥")
+        return element("th", text, scope="row") if index == 0 else element("td", text)
     return element("td", "—" if value is None else shown(value), class_="number")

@@ -179,3 +179,9 @@ def test_that_no_run_and_no_folder_are_said(tmp_path: Path) -> None:
         report([("A", Trace())])
     with pytest.raises(RunFailed, match="there is no folder"):
         save_report(tmp_path / "no" / "report.html", TRACES)
+
+
+def test_that_line_ends_in_drafts_can_be_seen() -> None:
+    trace = make_trace(SPARSE)
+    trace.rounds[0] = replace(trace.rounds[0], drafted=(Token(0, 1, "\n", "drafted"),), accepted=0)
+    assert "⏎" in Page(report([("A", trace)])).words
