@@ -166,5 +166,5 @@ def barrier(address, epoch, threads):
     spins = 0
     while atomic_load(address) < target:
         spins += 1
-        if spins > 4000:
+        if spins > 500:
             give_way()
