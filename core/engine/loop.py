@@ -19,7 +19,7 @@ from core.engine.watch import Clock, Watch
 from core.errors import BadInput, RunFailed
 from core.events import Event, FinishReason, PrefillProgress, Round, RunRequest, Step, TextDelta, Token
 
-_SLOWEST_BLIND = 0.5  # seconds: a prefill chunk that could not look at Stop for so long is halved
+_SLOWEST_BLIND = 0.5  # seconds between two looks at Stop, after which the next prefill chunk is halved
 _SMALLEST_CHUNK = 16
 
 
@@ -70,9 +70,15 @@ class Generation:
             yield from self._captured(-1, done, len(fed), len(fed))
             yield PrefillProgress(done + len(fed), self.prompt, self.clock.ms() - began)
             self.watch.look()
-            if self.watch.longest_blind > _SLOWEST_BLIND:
-                chunk = max(_SMALLEST_CHUNK, chunk // 2)
+            chunk = self._next_chunk(chunk)
         yield from self._told(logits, self._verdict(logits, []), began)
+
+    def _next_chunk(self, chunk: int) -> int:
+        """Smaller when the last one could not look at Stop for long; back to what was asked for when it could."""
+        blind = self.watch.longest_blind
+        if blind > _SLOWEST_BLIND:
+            return max(_SMALLEST_CHUNK, chunk // 2)
+        return min(self.config.run.prefill_chunk, chunk * 2) if blind < _SLOWEST_BLIND / 3 else chunk
 
     def _step(self) -> Iterator[Event]:
         """One pass over the weights: the last token and what is drafted after it."""
