@@ -80,9 +80,7 @@ def test_that_an_estimate_adds_up_and_stops_at_the_context() -> None:
     "settings",
     [
         [],
-        ["weights.name=cast", "weights.dtype=bfloat16"],
         ["weights.name=rtn", "weights.bits=3", "weights.layers=0-9"],
-        ["heads.name=kv_sharing", "heads.kv_heads=9"],
         ["heads.name=kv_sharing", "heads.kv_heads=1"],
     ],
 )

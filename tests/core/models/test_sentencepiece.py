@@ -97,6 +97,21 @@ def test_that_tokens_added_when_tuning_come_after_the_vocabulary(folder: Path) -
     assert tokenizer.piece(700) == "<|end|>"
 
 
+def test_that_gemma_files_keep_their_tokens_of_several_spaces(tmp_path: Path) -> None:
+    tokens = ["<unk>", "<bos>", "<eos>", "▁", "a", "b", "  ", "▁a"]
+    writer = GGUFWriter(tmp_path / "gemma.gguf", "gemma2")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types([2, 3, 3, 1, 1, 1, 4, 1])
+    writer.add_bos_token_id(1)
+    finish(writer)
+    tokenizer = open_tokenizer(tmp_path / "gemma.gguf")
+    assert tokenizer.encode("b  a a") == [1, 5, 6, 4, 7]
+    assert tokenizer.decode([1, 5, 6, 4, 7]) == "b  a a"
+    assert tokenizer.piece(6) == "  "
+
+
 def test_that_a_damaged_model_is_refused(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "tokenizer.model").read_bytes()
     for data in (b"", whole[: len(whole) // 2], b"\xff" * 100, b"hello"):
