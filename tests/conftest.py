@@ -1,5 +1,16 @@
-"""Every test runs without a display unless one is asked for."""
+"""Every test runs without a display unless one is asked for, and away from the settings and history of whoever runs it."""
 
 import os
+import tempfile
+
+import pytest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders():
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFERENCE_PLAYGROUND_CONFIG", f"{folder}/config")
+        patch.setenv("INFERENCE_PLAYGROUND_DATA", f"{folder}/data")
+        yield
