@@ -27,7 +27,8 @@ _NEEDED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermedi
 _GEMMA3_DEFAULTS = {
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_208, "rms_norm_eps": 1e-6,
     "max_position_embeddings": 131_072, "query_pre_attn_scalar": 256, "rope_theta": 1_000_000.0,
-    "rope_local_base_freq": 10_000.0, "sliding_window": 4096, "hidden_activation": "gelu_pytorch_tanh",
+    "rope_local_base_freq": 10_000.0, "sliding_window": 4096, "sliding_window_pattern": 6,
+    "hidden_activation": "gelu_pytorch_tanh",
 }  # fmt: skip
 
 
