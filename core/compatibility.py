@@ -130,6 +130,12 @@ def _transformers_engine_runs_the_model_as_it_is(config: RunConfig) -> Iterator[
         yield Refusal("weights", config.weights.name, reason)
 
 
+def _transformers_does_not_requantize_gguf(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.engine.name == "transformers" and config.weights.name.startswith("bnb_") and info.format == "gguf":
+        reason = "transformers does not combine bitsandbytes with a GGUF file; use engine.name=local, or a safetensors folder"
+        yield Refusal("weights", config.weights.name, reason)
+
+
 def _local_engine_knows_the_architecture(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
     if config.engine.name == "local" and info.engine != "local":
         reason = f"the local decoder does not know the architecture {info.architecture}; use engine.name=transformers"
@@ -202,6 +208,7 @@ _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
 )
 _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _local_engine_knows_the_architecture,
+    _transformers_does_not_requantize_gguf,
     _layers_exist,
     _kv_heads_divide,
     _moefy_splits_a_dense_ffn,

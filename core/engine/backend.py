@@ -50,6 +50,11 @@ class Session(ABC):
     def kv_tokens(self) -> int:
         """Tokens whose keys and values are held."""
 
+    @property
+    def kv_read(self) -> int:
+        """Bytes of keys and values that a step reads: those of the held tokens, without room for more."""
+        return self.kv_bytes
+
 
 class Backend(ABC):
     """A loaded model with a configuration's techniques applied."""

@@ -28,6 +28,11 @@ class Recorder:
         self._first_row = prompt - min(prompt, inspect.rows, int(inspect.budget * _PROMPT_SHARE) // row)
         self._left = inspect.budget
 
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to record."""
+        return bool(self._layers) or self._watch.routing
+
     def expect(self, first: int, fed: int) -> None:
         """Before a pass of `fed` tokens from position `first`: say which rows of attention are worth computing."""
         rows = first + fed - max(first, self._first_row)

@@ -13,7 +13,7 @@ from core.engine.backend import Stop, Stopped
 from core.engine.loading import Prepared, Prepareds, loading, state_of
 from core.engine.loop import Generation
 from core.engine.prompt import prompt_ids, prompt_tokens
-from core.engine.summary import metrics
+from core.engine.summary import Cost, metrics
 from core.engine.watch import Clock, Watch
 from core.environment import environment
 from core.errors import BadInput, RunFailed
@@ -120,13 +120,7 @@ def _finished(generation: Generation, prepared: Prepared, peak: PeakMemory) -> R
     backend, kv = prepared.backend, generation.session.kv_bytes
     memory = Memory(backend.weight_bytes, kv, peak.working(kv), 0, peak.bytes(), memory_budget())
     assert generation.reason is not None
-    numbers = metrics(
-        generation.steps,
-        generation.rounds,
-        generation.prompt,
-        memory,
-        prepared.seconds * 1000,
-        backend.pass_bytes,
-        measured_bandwidth(),
-    )
+    step_bytes = backend.pass_bytes + generation.kv_read / max(1, len(generation.steps) - 1)
+    cost = Cost(memory, prepared.seconds * 1000, step_bytes, measured_bandwidth())
+    numbers = metrics(generation.steps, generation.rounds, generation.prompt, cost)
     return RunFinished(generation.reason, generation.stream.text, numbers, memory)

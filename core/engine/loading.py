@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
-from threading import Thread
+from threading import Thread, current_thread
 from time import perf_counter
 from typing import TypeVar
 
@@ -122,7 +122,8 @@ def loading(work: Callable[[Progress], T], stop: Stop) -> Generator[LoadProgress
             yield news
     finally:
         cancelled.set()
-        thread.join()
+        if thread is not current_thread():  # which may be the one to collect a generator that was left half read
+            thread.join()
     return result.result()
 
 

@@ -34,6 +34,13 @@ class LocalBackend(Backend):
         self.weight_bytes = decoder.nbytes
         self.fused = Fused.of(decoder) if fused_enabled() else None
 
+    @property
+    def pass_bytes(self) -> int:
+        parts = (
+            block.attention.qkv.nbytes + block.attention.out.nbytes + block.ffn.active_nbytes for block in self.decoder.blocks
+        )
+        return sum(parts) + self.decoder.head.nbytes
+
     @classmethod
     def load(cls, config: RunConfig, progress: Progress) -> LocalBackend:
         progress("reading", 0, 1)
@@ -107,3 +114,8 @@ class LocalSession(Session):
     @property
     def kv_tokens(self) -> int:
         return self.cache.tokens
+
+    @property
+    def kv_read(self) -> int:
+        layout = self.cache.layout
+        return 2 * sum(layout.kv_heads) * layout.head_size * layout.dtype.itemsize * self.cache.tokens

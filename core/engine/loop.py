@@ -42,6 +42,7 @@ class Generation:
         self.steps: list[Step] = []
         self.rounds: list[Round] = []
         self.reason: FinishReason | None = None
+        self.kv_read = 0  # bytes of keys and values that the decode passes read
         self._streamed = 0.0  # ms on the clock when the last tokens were given out
         if not self.session.rewindable and config.decoding.name != "autoregressive":
             raise BadInput(
@@ -88,6 +89,7 @@ class Generation:
             drafted = self.drafter.propose(self.tokens, self.limit - len(self.tokens) - 1)
         stage = "verify" if drafted else "decode"
         logits = self._forward(stage, [self.tokens[-1], *drafted])
+        self.kv_read += self.session.kv_read
         verdict = self._verdict(logits, drafted)
         with self.stages.charged(stage):
             self._take_back(len(self.tokens) - 1)
@@ -133,6 +135,8 @@ class Generation:
             self.session.trim(length)
 
     def _captured(self, step: int, first: int, fed: int, kept: int) -> list[Event]:
+        if not self.recorder.active:
+            return []
         with self.stages.charged("capture"):
             return list(self.recorder.take(step, first, fed, kept))
 

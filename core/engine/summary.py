@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,27 +12,35 @@ from core.events import Memory, Round, Step
 Metrics = dict[str, float | None]
 
 
-def metrics(
-    steps: Sequence[Step], rounds: Sequence[Round], prompt: int, memory: Memory, load_ms: float, pass_bytes: int,
-    bandwidth: float | None,
-) -> Metrics:  # fmt: skip
-    """Every metric of the run; None where it has no meaning, such as an acceptance rate where nothing was drafted.
+@dataclass(frozen=True)
+class Cost:
+    """What a run took that its events do not tell.
 
-    pass_bytes: weight bytes that one decode pass reads. bandwidth: bytes per second this machine reads.
+    step_bytes: bytes of weights and of keys and values that a decode pass reads, on average. bandwidth: bytes per second
+    that this machine reads, None where it could not be measured.
     """
+
+    memory: Memory
+    load_ms: float
+    step_bytes: float
+    bandwidth: float | None
+
+
+def metrics(steps: Sequence[Step], rounds: Sequence[Round], prompt: int, cost: Cost) -> Metrics:
+    """Every metric of the run; None where it has no meaning, such as an acceptance rate where nothing was drafted."""
     last = steps[-1] if steps else None
     return {
         **_latency(steps),
         **_rates(steps, prompt),
         **_speculation(rounds),
-        "weight_bytes": float(memory.weights),
-        "kv_bytes": float(memory.kv),
+        "weight_bytes": float(cost.memory.weights),
+        "kv_bytes": float(cost.memory.kv),
         "kv_tokens": float(last.kv_tokens) if last else None,
-        "peak_memory_bytes": None if memory.peak is None else float(memory.peak),
-        "mbu": _mbu(steps[1:], pass_bytes, bandwidth),
+        "peak_memory_bytes": None if cost.memory.peak is None else float(cost.memory.peak),
+        "mbu": _mbu(steps[1:], cost),
         "prompt_tokens": float(prompt),
         "new_tokens": float(_count(steps)),
-        "load_ms": load_ms,
+        "load_ms": cost.load_ms,
     }
 
 
@@ -70,10 +79,9 @@ def _speculation(rounds: Sequence[Round]) -> Metrics:
     }
 
 
-def _mbu(decoding: Sequence[Step], pass_bytes: int, bandwidth: float | None) -> float | None:
+def _mbu(decoding: Sequence[Step], cost: Cost) -> float | None:
     """A speculative pass yields several tokens, so bytes and time are both those of a pass."""
-    if not decoding or not bandwidth:
+    if not decoding or not cost.bandwidth:
         return None
     seconds = sum(step.tokens[0].ms for step in decoding) / len(decoding) / 1000
-    kv = sum(step.kv_bytes for step in decoding) / len(decoding)
-    return (pass_bytes + kv) / seconds / bandwidth
+    return cost.step_bytes / seconds / cost.bandwidth

@@ -15,6 +15,7 @@ SHAPE = {
 }  # fmt: skip
 DENSE = ModelInfo(**SHAPE)
 MIXTURE = ModelInfo(**SHAPE | {"architecture": "mixtral", "experts": 4, "experts_used": 2})
+GGUF = ModelInfo(**SHAPE | {"format": "gguf"})
 MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
 
 
@@ -38,6 +39,7 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "engine.name=transformers heads.name=kv_sharing heads.kv_heads=9", "projections"),
         (DENSE, "engine.name=transformers ffn.name=moefy", "feed-forward"),
         (DENSE, "engine.name=transformers weights.name=bnb_nf4 weights.layers=0-1", "all layers"),
+        (GGUF, "engine.name=transformers weights.name=bnb_int8", "does not combine bitsandbytes with a GGUF file"),
     ],
 )
 def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, settings: str, says: str) -> None:
