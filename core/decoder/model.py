@@ -139,7 +139,8 @@ class Decoder:
         y = attend(q, kv, masks, reach, scale, cap)
         if layer in probe.attention_layers:
             probe.lap("attention")
-            probe.attention(layer, *captured(q, kv, masks.queries, reach, scale, cap))
+            last = slice(-probe.attention_rows, None)
+            probe.attention(layer, *captured(q[last], kv, masks.queries[last], reach, scale, cap))
             probe.lap("capture")
         y = attention.out(y.flatten(1))
         probe.lap("attention")
