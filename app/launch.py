@@ -8,17 +8,13 @@ from app import demo, qt
 from app.cli.outcome import exit_code_of
 from app.main import main
 from app.prepare import prepare
-from core.errors import RunFailed
 
 
 def launch() -> int:
     """The exit code. Raises PlaygroundError."""
-    prepare()
-    if not qt.has_display():
-        return demo.run()
-    if reason := qt.why_not():
-        raise RunFailed(f"the window cannot open on this display ({reason}); {qt.remedy()}")
-    return main([])
+    shown = qt.has_display()
+    prepare(for_window=shown)
+    return main([]) if shown else demo.run()
 
 
 if __name__ == "__main__":

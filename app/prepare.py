@@ -12,12 +12,17 @@ from app.cli.terminal import ProgressLine, note
 from core.errors import RunFailed
 from core.models.default import fetch_default, is_fetched
 
+_NO_DISPLAY = "could not connect to display"  # as Qt says it
 
-def prepare() -> None:
-    """Fetch the default model, and see that Qt can start. Raises PlaygroundError with what a person can do."""
+
+def prepare(for_window: bool = False) -> None:
+    """Fetch the default model, and see that Qt can start, on the display too where the window is to open.
+
+    Raises PlaygroundError with what a person can do.
+    """
     if not is_fetched():
         _fetch()
-    _see_to_qt()
+    _see_to_qt(for_window)
 
 
 def _fetch() -> None:
@@ -31,20 +36,22 @@ def _fetch() -> None:
     note(f"The default model is in {path}")
 
 
-def _see_to_qt() -> None:
-    """Install the system's libraries where this may be done and is needed."""
-    reason = qt.why_not("offscreen") or _no_fonts()
-    command = qt.install_command()
-    if reason and command and os.geteuid() == 0:
+def _see_to_qt(for_window: bool) -> None:
+    """Install the system's libraries where this may be done and can help."""
+    reason, command = _why_not(for_window), qt.install_command()
+    if reason and command and os.geteuid() == 0 and _NO_DISPLAY not in reason:
         note(f"Qt cannot start yet ({reason}); installing what it needs")
         _install(command)
-        reason = qt.why_not("offscreen")
+        reason = _why_not(for_window)
+    if _NO_DISPLAY in reason:
+        raise RunFailed(f"the window cannot open ({reason}); unset DISPLAY and WAYLAND_DISPLAY to do without one")
     if reason:
         raise RunFailed(f"Qt cannot start ({reason}); {qt.remedy()}")
 
 
-def _no_fonts() -> str:
-    return "" if qt.has_fonts() else "there is no font on this system"
+def _why_not(for_window: bool) -> str:
+    no_fonts = "" if qt.has_fonts() else "there is no font on this system"
+    return qt.why_not("offscreen") or no_fonts or (qt.why_not() if for_window else "")
 
 
 def _install(command: tuple[str, ...]) -> None:

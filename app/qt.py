@@ -52,7 +52,7 @@ def install_command() -> tuple[str, ...]:
     if not shutil.which("apt-get"):
         return ()
     fonts = () if has_fonts() else (FONTS,)
-    return ("apt-get", "install", "-y", "--no-install-recommends", *LIBRARIES, *fonts)
+    return ("apt-get", "install", "-y", "--no-upgrade", "--no-install-recommends", *LIBRARIES, *fonts)
 
 
 def remedy() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from app.cli.arguments import add_config, add_model, add_prompt, add_settings, chat_of, check_outputs, configured, prompt_of
@@ -30,9 +30,7 @@ def call(arguments: Namespace) -> int:
     config = configured(arguments, arguments.config)
     inspect = INSPECT if arguments.inspect else MEASURE
     request = RunRequest(config, prompt_of(arguments), chat_of(arguments, config), inspect=inspect)
-    from core.engine.engine import Engine
-
-    trace = stream(Engine().run(request))
+    trace = stream(_events(request))
     note(summary(trace))
     if arguments.json:
         write_json(run_json(trace), arguments.json)
@@ -41,9 +39,16 @@ def call(arguments: Namespace) -> int:
     return 0
 
 
+def _events(request: RunRequest) -> Iterator[Event]:
+    from core.engine.engine import Engine
+
+    yield from Engine().run(request)
+
+
 def stream(events: Iterable[Event]) -> Trace:
     """Show the text as it comes, and what goes before it; the finished run."""
     trace, line = Trace(), ProgressLine()
+    line.show("starting the engine")
     for event in events:
         trace.add(event)
         match event:

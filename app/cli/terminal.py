@@ -39,31 +39,36 @@ def write_json(data: Any, path: Path) -> None:
 
 
 class ProgressLine:
-    """One line on standard error that is written over and over. Where that is no terminal, nothing is shown, or, with
-    `plain`, a line each quarter of a stage."""
+    """One line on standard error that is written over and over.
+
+    Where that is no terminal, nothing is shown, or, with `plain`, a line for each quarter of a stage.
+    """
 
     def __init__(self, plain: bool = False) -> None:
         self._live = sys.stderr.isatty()
         self._plain = plain and not self._live
-        self._shown = ""
+        self._told = ("", -1)  # stage and quarters of the last plain line
+        self._shown = False
         self._next = 0.0
 
     def show(self, stage: str, done: int = 0, total: int = 0) -> None:
         """done of total, in any unit; total 0 when it is not known."""
         if self._live and time.monotonic() >= self._next:
-            self._shown = f"{stage} {100 * done // total} %" if total else stage
-            sys.stderr.write(f"{_CLEAR}{self._shown}")
+            sys.stderr.write(f"{_CLEAR}{stage} {100 * done // total} %" if total else f"{_CLEAR}{stage}")
             sys.stderr.flush()
+            self._shown = True
             self._next = time.monotonic() + _EVERY
         elif self._plain:
-            text = f"{stage} {25 * (4 * done // total)} %" if total else stage
-            if text != self._shown:
-                note(text)
-            self._shown = text
+            self._tell(stage, 4 * done // total if total else 0)
+
+    def _tell(self, stage: str, quarters: int) -> None:
+        if stage != self._told[0] or quarters > self._told[1]:
+            note(f"{stage} {25 * quarters} %")
+            self._told = (stage, quarters)
 
     def clear(self) -> None:
         """Make room for other text."""
-        if self._live and self._shown:
+        if self._shown:
             sys.stderr.write(_CLEAR)
             sys.stderr.flush()
-        self._shown = ""
+        self._shown = False

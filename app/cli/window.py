@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def call(arguments: Namespace) -> int:
             "there is no display to open the window on; the commands work without one (inference-playground --help)"
         )
     qt.load()
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _close)
     from app.window import open_window
 
     return open_window(arguments.open_session, arguments.open_trace, arguments.open_model)
+
+
+def _close(*_: object) -> None:
+    """Close the window as a person would: it keeps its layout and ends the engine."""
+    from PySide6.QtWidgets import QApplication
+
+    QApplication.closeAllWindows()
