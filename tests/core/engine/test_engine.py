@@ -13,11 +13,13 @@ from engine_harness import VOCABULARY, Harness
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.compare import compare, summarise
 from core.errors import BadInput
 from core.events import (
     INSPECT,
     MEASURE,
     CaptureEnded,
+    CompareProgress,
     Inspect,
     Loaded,
     LoadProgress,
@@ -29,7 +31,7 @@ from core.events import (
     TextDelta,
 )
 from core.metrics import METRICS
-from core.trace import record
+from core.trace import Trace, record
 
 prompts = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=40).map(tuple)
 few = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -283,6 +285,27 @@ def test_that_a_run_stopped_while_loading_just_ends(harness: Harness) -> None:
     events = list(harness.events(other, stop=lambda: True))
     assert not any(isinstance(event, Loaded | RunStarted | RunFinished) for event in events)
     assert perf_counter() - began < 20
+
+
+def test_that_two_configurations_are_compared_on_their_own_runs(harness: Harness) -> None:
+    requests = [
+        harness.request("the cat", f"decoding.name={name}", inspect=INSPECT) for name in ("autoregressive", "prompt_lookup")
+    ]
+    runs: list[list[Trace]] = [[], []]
+    for column, event in compare(harness.engine, requests, 2, lambda: False):
+        if isinstance(event, CompareProgress):
+            runs[column].append(Trace())
+        runs[column][-1].add(event)
+    comparison = summarise(runs)
+    agreement = comparison.agreements[1]
+    assert agreement.tokens_equal
+    assert agreement.positions == 24
+    assert agreement.kl == pytest.approx(0, abs=1e-4)
+    ttft = comparison.metric("ttft_ms").columns[1]
+    assert ttft is not None
+    assert len(ttft.values) == 2
+    assert comparison.metric("kv_bytes").noise == (None, False)
+    assert not comparison.captured
 
 
 def test_that_the_trace_holds_every_event_once(harness: Harness) -> None:
