@@ -10,6 +10,8 @@ from PySide6.QtWidgets import QSizePolicy, QSplitter, QStatusBar, QToolBar, QVBo
 from widgets.docks.panel import DockPanel
 from widgets.theme import GRID
 
+CARDS_WIDTH = 38 * GRID
+
 if TYPE_CHECKING:
     from app.main_window import Window
 
@@ -31,6 +33,7 @@ def assemble(window: Window) -> None:
     window.setStatusBar(foot)
     window.setCentralWidget(_centre(window))
     window.cards.setContentsMargins(GRID, 0, GRID // 2, GRID)
+    window.cards.setMinimumWidth(CARDS_WIDTH)
 
 
 def connect(window: Window) -> None:

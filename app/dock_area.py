@@ -36,6 +36,7 @@ class DockArea:
         self._docks = {dock.name: dock for dock in docks}
         self._titles = QTimer(window, singleShot=True, interval=0)
         self._titles.timeout.connect(self._show_titles)
+        self._titles.timeout.connect(lambda: self.refresh(at_once=True))
         self._frames = {dock.name: self._frame(dock) for dock in docks}
         window.setDockOptions(
             QMainWindow.DockOption.AnimatedDocks
@@ -57,8 +58,8 @@ class DockArea:
         return self._frames[name]
 
     def visible(self) -> Iterator[Dock]:
-        """Docks whose content can be seen."""
-        return (dock for dock in self if dock.widget.isVisible())
+        """Docks whose content can be seen; one behind a tab is visible to Qt, and empty."""
+        return (dock for dock in self if not dock.widget.visibleRegion().isEmpty())
 
     def raise_dock(self, name: str) -> None:
         """Open the dock, in front of those it shares its place with."""

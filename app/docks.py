@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from PySide6.QtWidgets import QWidget
 
@@ -80,11 +80,6 @@ def show_plan(docks: Sequence[Dock], config: RunConfig, info: ModelInfo | None, 
             dock.widget.set_config(config, info, (prompt_tokens or PLANNED_PROMPT) + config.run.max_new_tokens)
 
 
-def visible_charts(docks: Sequence[Dock]) -> list[Chart]:
-    """The charts that can be seen now."""
-    return [
-        chart
-        for dock in docks
-        if isinstance(dock.widget, DockPanel) and dock.widget.isVisible()
-        for chart in dock.widget.charts()
-    ]
+def charts_of(docks: Iterable[Dock]) -> list[Chart]:
+    """The charts that these docks show."""
+    return [chart for dock in docks if isinstance(dock.widget, DockPanel) for chart in dock.widget.charts()]

@@ -74,6 +74,7 @@ class Header(QWidget):
         self.repeats.setRange(1, 100)
         self.repeats.setValue(repeats)
         self.repeats.setPrefix("× ")
+        self.repeats.lineEdit().setTextMargins(6, 0, 0, 0)  # where the text of the other editors begins
         self.repeats.setAccessibleName("Repeats of a comparison")
         self.repeats.setToolTip("How often a comparison repeats each configuration, after a warm-up")
         row = QHBoxLayout(self)

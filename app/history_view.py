@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QKeyEvent, QShowEvent
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -136,7 +136,7 @@ class HistoryView(QWidget):
 
     def refresh(self) -> None:
         """Look again when runs were added; called while the dock can be seen."""
-        if self._stale and self.isVisible():
+        if self._stale and not self.visibleRegion().isEmpty():
             self._search()
 
     def invalidate(self) -> None:
@@ -197,10 +197,6 @@ class HistoryView(QWidget):
         self.count.setText(f"{len(found)} runs")
         self.empty.setText(_NOTHING if self.search.text() else _EMPTY)
         self._pages.setCurrentIndex(0 if found else 1)
-
-    def showEvent(self, event: QShowEvent) -> None:
-        super().showEvent(event)
-        self.refresh()
 
 
 class _Table(QTableView):

@@ -14,7 +14,7 @@ from app.actions import Actions
 from app.assembly import assemble, connect
 from app.commands import commands
 from app.dock_area import DockArea
-from app.docks import labelled, make_docks, show_plan, show_runs, visible_charts
+from app.docks import charts_of, labelled, make_docks, show_plan, show_runs
 from app.effects import needed, show_effects
 from app.engine_client import EngineClient
 from app.files import Files
@@ -345,7 +345,7 @@ class Window(QMainWindow):
         self.palette_panel.open(model_entries(self), "Model: a name, or open one from disk")
 
     def export_chart(self) -> None:
-        self.palette_panel.open(chart_entries(self, visible_charts(list(self.docks))), "Chart to export")
+        self.palette_panel.open(chart_entries(self, charts_of(self.docks.visible())), "Chart to export")
 
     def copy_text(self) -> None:
         """What the models wrote; with its letter where there are several."""

@@ -191,8 +191,9 @@ def _paint(app: QApplication) -> None:
     global _current
     dark = _mode == "dark" or (_mode == "system" and QGuiApplication.styleHints().colorScheme() != Qt.ColorScheme.Light)
     _current = DARK if dark else LIGHT
-    app.setStyle("Fusion")
-    app.setFont(_sans_font())
+    if not app.styleSheet():  # the first time: a new style, like a new font, makes every widget lay itself out again
+        app.setStyle("Fusion")
+        app.setFont(_sans_font())
     app.setPalette(_palette(_current))
     app.setStyleSheet(stylesheet.text(_current, dark, SMALL_POINTS, mono_font().family()))
     notifier.changed.emit()

@@ -53,7 +53,7 @@ class DockPanel(QWidget):
 
     def refresh(self) -> None:
         """Draw what changed. Returns at once while hidden or while no trace has a newer revision."""
-        if self.isVisible() and self._state() != self._drawn:
+        if self.isVisible() and not self.visibleRegion().isEmpty() and self._state() != self._drawn:  # behind a tab it is empty
             self._draw()
 
     def redraw(self) -> None:
