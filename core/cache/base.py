@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,8 @@ class Buffers:
 
     def __init__(self, layout: Layout, capacity: int) -> None:
         shapes = [(heads, capacity, layout.head_size) for heads in layout.kv_heads]
-        self.keys = [torch.zeros(shape, dtype=layout.dtype) for shape in shapes]
-        self.values = [torch.zeros(shape, dtype=layout.dtype) for shape in shapes]
+        self.keys = [_zeros(shape, layout.dtype) for shape in shapes]
+        self.values = [_zeros(shape, layout.dtype) for shape in shapes]
         self.capacity = capacity
 
     def write(self, layer: int, start: int, k: Tensor, v: Tensor) -> None:
@@ -117,3 +118,8 @@ class Buffers:
     @property
     def nbytes(self) -> int:
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """As torch.zeros, from pages the system hands out as zeros: filling them by torch's threads delays the first token."""
+    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)

@@ -29,7 +29,7 @@ class Sampler:
         self._greedy = options.temperature < _COLDEST
         self._generator = torch.Generator().manual_seed(options.seed)
         self._penalized = options.repetition_penalty != 1.0
-        self._seen = torch.zeros(vocabulary, dtype=torch.bool)
+        self._seen = torch.zeros(vocabulary if self._penalized else 0, dtype=torch.bool)
         if self._penalized:
             self._seen[list(tokens)] = True
 
