@@ -119,9 +119,13 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
 def read(path: Path) -> RunConfig:
     """Read a config from a JSON file; BadInput says where it is not valid."""
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadInput(f"{path}: not a readable JSON configuration: {error}") from None
+    try:
+        return from_dict(data)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
 
 
 _PLAIN: dict[str, type] = {"sampling": Sampling, "run": Run}

@@ -61,14 +61,15 @@ def configured(arguments: Namespace, base: Path | None) -> RunConfig:
 
 
 def prompt_of(arguments: Namespace) -> str:
-    """The prompt's text. Raises BadInput when its file cannot be read."""
+    """The prompt's text. Raises BadInput when it cannot be read, or is not UTF-8."""
     path: Path | None = arguments.prompt_file
-    if path is None:
-        return str(arguments.prompt)
     try:
-        return sys.stdin.read() if path == Path("-") else path.read_text(encoding="utf-8")
+        if path is None:
+            return os.fsencode(arguments.prompt).decode()
+        return sys.stdin.buffer.read().decode() if path == Path("-") else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: the prompt cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        where = "--prompt" if path is None else path
+        raise BadInput(f"{where}: the prompt cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def chat_of(arguments: Namespace, config: RunConfig) -> bool:

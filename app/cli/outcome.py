@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ NOBODY_READS = 141  # as a shell reports a process that wrote into a closed pipe
 
 def exit_code_of(call: Callable[[], int]) -> int:
     """What `call` returns; 2 for bad input and 1 for a failure (told in a line), 130 for Ctrl+C, 141 for a closed pipe."""
+    _write_what_can_be_written()
     try:
         code = call()
         sys.stdout.flush()
@@ -28,6 +30,13 @@ def exit_code_of(call: Callable[[], int]) -> int:
         _silence_output()
         return NOBODY_READS
     return code
+
+
+def _write_what_can_be_written() -> None:
+    """A terminal that lacks a character gets its code in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _silence_output() -> None:

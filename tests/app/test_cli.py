@@ -75,6 +75,7 @@ def test_that_techniques_reads_well_as_text(capsys):
         (("run", "--prompt", "a", "--max-new-tokens", "many"), ("run.max_new_tokens", "'many' is not of type int")),
         (("run", "--prompt", "a", "--max-new-tokens", "0"), ("run.max_new_tokens", "out of range")),
         (("run", "--prompt", "a", "--config", "/nowhere.json"), ("/nowhere.json",)),
+        (("run", "--prompt", b"\xff"), ("--prompt", "can't decode")),
         (("run", "--prompt-file", "/nowhere.txt"), ("/nowhere.txt", "cannot be read")),
         (("run", "--prompt", "a", "--model", "/nowhere"), ("/nowhere", "no such file or folder")),
         (("compare", "--prompt", "a", "--config", "one.json"), ("two to four",)),
@@ -125,6 +126,19 @@ def test_that_a_full_disk_is_one_clear_line_and_code_1():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "no space left" in done.stderr
+
+
+def test_that_a_terminal_without_a_character_gets_its_code():
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = _cli("techniques", env=plain)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2265" in done.stdout
+
+
+def test_that_an_error_in_a_configuration_names_its_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"weights": {"name": "rtn", "bits": "4"}}')
+    _complains(_cli("run", "--prompt", "a", "--config", str(path)), 2, "mine.json", "weights.bits")
 
 
 def test_that_a_closed_pipe_is_no_error():
