@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from core.decoder.feed_forward import ACTIVATIONS, Gated, Mixture, Split
-from core.decoder.linear import Linear
+from core.decoder.linear import Dense, Linear
 from core.decoder.model import Attention, Block, Decoder, FeedForward, RmsNorm
 from core.decoder.plan import ExpertsPlan, GatedPlan, LayerPlan, Plan, Source, SplitPlan
 from core.decoder.rope import RopeTable
@@ -99,7 +99,7 @@ def _feed_forward(plan: Plan, index: int, ffn: GatedPlan | SplitPlan | ExpertsPl
                 for group in ffn.groups
             ]
             down = weights.linear([dense.down], dense.biases.get("down"), index)
-            return Split(gate_ups, ffn.groups, down, ffn.router, ffn.used, activation)
+            return Split(gate_ups, ffn.groups, down, Dense(ffn.router, ffn.router_bias), ffn.used, activation)
         case ExpertsPlan():
             from core.weights.cast import full_precision
 

@@ -98,13 +98,12 @@ class Split:
     gate_ups: Sequence[Linear]
     groups: Sequence[Tensor]
     down: Linear
-    router: Tensor  # [E, C]
+    router: Linear
     used: int
     activation: Activation
 
     def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
-        scores = x @ self.router.T  # [T, E]
-        chosen = scores.topk(self.used, dim=-1).indices
+        chosen = self.router(x).topk(self.used, dim=-1).indices  # [T, K]
         _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
         hidden = x.new_zeros(len(x), self.down.in_features)  # [T, F]
         for expert in torch.unique(chosen).tolist():

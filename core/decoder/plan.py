@@ -69,11 +69,12 @@ class GatedPlan:
 
 @dataclass
 class SplitPlan:
-    """A dense FFN split into experts of its neurons: groups[e] are neuron indices, router [E, C]."""
+    """A dense FFN split into experts of its neurons: groups[e] are neuron indices, router [E, C] and its bias [E]."""
 
     dense: GatedPlan
     groups: tuple[torch.Tensor, ...]
     router: torch.Tensor
+    router_bias: torch.Tensor
     used: int
 
 

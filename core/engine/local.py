@@ -16,6 +16,7 @@ from core.decoder.fused.runner import Fused
 from core.decoder.fused.runner import enabled as fused_enabled
 from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
+from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
 from core.engine.backend import Backend, Progress, Session
 from core.models.find import open_checkpoint
@@ -48,10 +49,11 @@ class LocalBackend(Backend):
         plan = plan_of(checkpoint)
         progress("tokenizer", 0, 1)
         tokenizer = Tokenizer.of(checkpoint)
+        preparation = Preparation(checkpoint, tokenizer, progress)
         for family in ("heads", "ffn"):
             choice = config.choice(family)
             progress(family, 0, 1)
-            choice.technique.load()(choice.options, plan)
+            choice.technique.load()(choice.options, plan, preparation)
         weights = config.weights.technique.load()(config.weights.options, plan)
         backend = cls(checkpoint.info, tokenizer, build(plan, weights, progress), weights.kv_dtype)
         backend._warm(config, progress)

@@ -1,8 +1,9 @@
 """The feed-forward block as trained."""
 
 from core.decoder.plan import Plan
+from core.decoder.preparation import Preparation
 from core.technique import NoOptions
 
 
-def apply(options: NoOptions, plan: Plan) -> None:
+def apply(options: NoOptions, plan: Plan, preparation: Preparation) -> None:
     """Nothing to change."""

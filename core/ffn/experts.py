@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from core.decoder.plan import ExpertsPlan, Plan
+from core.decoder.preparation import Preparation
 from core.errors import BadInput
 from core.ffn.table import ExpertsOptions
 from core.layers import parse_layers
 
 
-def apply(options: ExpertsOptions, plan: Plan) -> None:
+def apply(options: ExpertsOptions, plan: Plan, _preparation: Preparation) -> None:
     """Set the active experts of the chosen layers; BadInput for a dense model or more experts than there are."""
     if not any(isinstance(layer.ffn, ExpertsPlan) for layer in plan.layers):
         raise BadInput("ffn.name=experts: this model has no trained experts; ffn.name=moefy splits a dense one")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from core.decoder.plan import Computed, LayerPlan, Plan, Source
+from core.decoder.preparation import Preparation
 from core.errors import BadInput
 from core.heads.table import KvSharingOptions
 from core.layers import parse_layers
 
 
-def apply(options: KvSharingOptions, plan: Plan) -> None:
+def apply(options: KvSharingOptions, plan: Plan, _preparation: Preparation) -> None:
     """Rewrite K and V of the chosen layers of `plan` to `options.kv_heads` heads; BadInput when they do not divide."""
     check(options.kv_heads, plan.traits.query_heads, plan.traits.kv_heads)
     for index in parse_layers(options.layers, plan.traits.layers):
