@@ -38,7 +38,8 @@ class Engine:
         self._infos: dict[Hashable, ModelInfo] = {}
 
     def run(self, request: RunRequest, stop: Stop = never) -> Iterator[Event]:
-        """The events of one run; the last one is RunFinished.
+        """The events of one run; the last one is RunFinished. A model kept from an earlier run is not loaded again: then
+        there is no LoadProgress, and Loaded tells how long its loading took.
 
         `stop` is asked often and ends the run early, with reason `stopped`. A run stopped while loading just ends: it has
         neither RunStarted nor RunFinished.
