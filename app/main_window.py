@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QTimer
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QApplication, QMainWindow
 
@@ -22,16 +21,16 @@ from app.header import Header
 from app.history import History
 from app.history_view import HistoryView
 from app.keeper import Keeper
-from app.models import Models, pieces
+from app.models import Models
 from app.palette_entries import chart_entries, entries, hub_entries, model_entries
 from app.persistence import restore, store
-from app.runner import Runner, Update
+from app.pulse import Pulse
+from app.runner import Runner
 from app.session import LETTERS, Session
 from app.settings import Settings
 from core.compatibility import refuse
 from core.config import RunConfig
 from core.errors import BadInput, PlaygroundError
-from core.models.tokenizer import Tokenizer
 from core.trace import Trace
 from widgets import icons, theme
 from widgets.cards import ConfigurationsColumn
@@ -41,7 +40,6 @@ from widgets.prompt import PromptView
 from widgets.streams import StreamsView
 from widgets.strips import MessageStrip, ProgressStrip
 
-BUSY_MS, IDLE_MS = 33, 200  # between two looks at the engine
 SIZE, LEAST = (1600, 1000), (1024, 640)
 
 
@@ -68,18 +66,16 @@ class Window(QMainWindow):
         assemble(self)
         connect(self)
         self._shown: list[int] = []
-        self._death_told = False
-        self._tokenizer: Tokenizer | None = None
-        self._timer = QTimer(self, interval=IDLE_MS)
-        self._timer.timeout.connect(self.tick)
+        self.pulse = Pulse(self)
         self.show_session(session)
         restore(self)
-        self._timer.start()
+        self.pulse.start()
 
     # What is open
 
     def show_session(self, session: Session) -> None:
-        """Show another prompt, other configurations and their runs."""
+        """Show another prompt, other configurations and their runs. Raises BadInput while a run goes on."""
+        self.need_idle()
         for name, value in vars(session).items():
             setattr(self.session, name, value)
         self.cards.set_configs(session.configs, 0)
@@ -92,7 +88,8 @@ class Window(QMainWindow):
         self._show_runs()
 
     def show_traces(self, traces: Sequence[Trace]) -> None:
-        """Recorded runs side by side, in place of what is open."""
+        """Recorded runs side by side, in place of what is open. Raises BadInput while a run goes on."""
+        self.need_idle()
         self.session.show(list(traces))
         self.show_session(self.session)
 
@@ -100,6 +97,7 @@ class Window(QMainWindow):
         """A run of the history in A, or in a configuration of its own."""
 
         def show() -> None:
+            self.need_idle()
             self.session.open_run(self.history.open(id_), beside)
             self.show_session(self.session)
 
@@ -109,6 +107,7 @@ class Window(QMainWindow):
         """Every configuration, or one, on another model."""
 
         def use() -> None:
+            self.need_idle()
             self.models.open(name)
             self.session.use_model(name, column)
             self.settings.remember_model(name)
@@ -121,6 +120,11 @@ class Window(QMainWindow):
         return labelled(self.session)
 
     # What can be done now
+
+    def need_idle(self) -> None:
+        """Raise BadInput while a run goes on, which what is to be opened would take the place of."""
+        if self.is_busy():
+            raise BadInput("a run is going on: stop it first (Esc), or wait for its end")
 
     def is_idle(self) -> bool:
         return not self.runner.busy
@@ -142,7 +146,7 @@ class Window(QMainWindow):
 
     def prompt_is_counted(self) -> bool:
         """Whether the tokenizer has been read, where there is one to read."""
-        return self._tokenizer is not None or self.models.info(self.session.columns[0].config.model) is None
+        return self.pulse.counts_tokens or self.models.info(self.session.columns[0].config.model) is None
 
     # Runs
 
@@ -169,15 +173,14 @@ class Window(QMainWindow):
 
     def stop(self) -> None:
         self.runner.stop()
-        self._show_status()
+        self.show_status()
 
     def restart_engine(self) -> None:
         """A new engine process; the run that was going on is over."""
         self.runner.abandon()
         self.engine.restart()
-        self._death_told = False
         self.messages.clear()
-        self._job_ended()
+        self.pulse.engine_restarted()
 
     def _begin(self, submit: Callable[[], None]) -> None:
         """Refuse what cannot work, with the reason, or start."""
@@ -189,10 +192,10 @@ class Window(QMainWindow):
                 self._refuse(letter, config)
             submit()
             self.messages.clear()
-            self._timer.setInterval(BUSY_MS)
+            self.pulse.job_began()
 
         self.attempt(start)
-        self._show_status()
+        self.show_status()
 
     def _refuse(self, letter: str, config: RunConfig) -> None:
         try:
@@ -200,69 +203,23 @@ class Window(QMainWindow):
         except BadInput as error:
             raise BadInput(f"{letter}: {error}") from None
 
-    # The timer
+    # Showing
 
-    def tick(self) -> None:
-        """Take in what the engine said, and repaint what can be seen."""
-        update = self.runner.drain()
-        if update.columns:
-            self._show_progress_of_runs(update)
-        for error in update.errors:
-            self.messages.error(error)
-        for trace in update.finished:
-            self.keeper.keep(trace)
-        if update.ended:
-            self._job_ended()
-        self._look_at_keeper()
-        self._look_at_engine()
-        self._look_at_tokenizer()
-        if self.is_busy():
-            self._show_status()
-
-    def _show_progress_of_runs(self, update: Update) -> None:
+    def follow_runs(self, first_token: bool = False) -> None:
+        """Take in what is new of the runs; give them to the views where another took its place."""
         if self._shown != [id(trace) for trace in self.session.traces]:
             self._show_runs()
         self.streams.refresh()
-        if update.first_token:
+        if first_token:
             self.streams.repaint_now()
         self.docks.refresh()
-
-    def _job_ended(self) -> None:
-        self._timer.setInterval(IDLE_MS)
-        self._show_runs()
-        self._show_status()
-
-    def _look_at_keeper(self) -> None:
-        kept, errors = self.keeper.done()
-        if kept:
-            self.history_view.invalidate()
-            self.history_view.refresh()
-        for error in errors:
-            self.messages.error(error)
-
-    def _look_at_engine(self) -> None:
-        if self.engine.state == "dead" and not self._death_told:
-            self._death_told = True
-            self.runner.abandon()
-            self.messages.error(self.engine.death, "Restart engine", self.restart_engine)
-            self._job_ended()
-        self.progress.facts.setText(f"engine {self.engine.state}")
-
-    def _look_at_tokenizer(self) -> None:
-        """Let the prompt count its tokens as soon as the model's tokenizer has been read."""
-        tokenizer = self.models.tokenizer(self.session.columns[0].config.model)
-        if tokenizer is not self._tokenizer:
-            self._tokenizer = tokenizer
-            self.prompt.set_tokenize(partial(pieces, tokenizer) if tokenizer else None)
-
-    # Showing
 
     def _show_runs(self) -> None:
         """Give the runs to every view; called when a run takes the place of another."""
         self._shown = [id(trace) for trace in self.session.traces]
         self.streams.set_traces(self.session.traces)
         show_runs(list(self.docks), self.session)
-        self._plan()
+        self.plan()
         self.actions_.update()
 
     def show_model(self) -> None:
@@ -273,10 +230,10 @@ class Window(QMainWindow):
         self.cards.set_info(info)
         self.model_panel.set_info(info)
         self.model_panel.set_recent(self.settings.recent_models)
-        self._plan()
+        self.plan()
         self.actions_.update()
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
         """What a run would do as things stand: predictions on the cards, the pattern in the Attention dock."""
         show_effects(self)
         config = self.session.columns[min(self.cards.current, len(self.session.columns) - 1)].config
@@ -284,7 +241,8 @@ class Window(QMainWindow):
         show_plan(list(self.docks), config, info, prompt_tokens)
         self.model_panel.set_estimate(needed(config, info, prompt_tokens))
 
-    def _show_status(self) -> None:
+    def show_status(self) -> None:
+        """What is going on, and what can be done now."""
         status = self.runner.status
         if self.is_busy():
             self.progress.busy(status.text, status.share, status.seconds_left)
@@ -297,7 +255,7 @@ class Window(QMainWindow):
     def change_config(self, column: int, config: RunConfig) -> None:
         """A card was edited."""
         self.session.columns[column].config = config
-        self._plan()
+        self.plan()
 
     def add_configuration(self) -> None:
         self.cards.add_copy()
@@ -370,7 +328,7 @@ class Window(QMainWindow):
         event.acceptProposedAction()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        self._timer.stop()
+        self.pulse.stop()
         store(self)
         self.engine.close()
         self.keeper.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
@@ -23,8 +23,8 @@ class Status:
 class Progress:
     """Follows the events of one job."""
 
-    def __init__(self, limits: Sequence[int], repeats: int = 0) -> None:
-        """limits: most new tokens of each column. repeats: of a comparison; 0 for plain runs."""
+    def __init__(self, limits: Mapping[int, int], repeats: int = 0) -> None:
+        """limits: column to its most new tokens. repeats: of a comparison; 0 for plain runs."""
         self._limits = limits
         self._repeats = repeats
         self._began = self._stage_began = monotonic()
@@ -55,7 +55,7 @@ class Progress:
             case Step():
                 self._stage_at("decode")
                 self._tokens += len(event.tokens)
-                limit = self._limits[min(column, len(self._limits) - 1)]
+                limit = self._limits[column]
                 self._say(f"{self._letter} writes: {self._tokens} tokens", self._tokens, limit)
             case RunFinished():
                 self._runs_done += 1

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.messages import CompareJob, Envelope, Job, JobEnded, RunJob
 from app.progress import Progress, Status
-from app.session import LETTERS, Session
+from app.session import LETTERS, Column, Session
 from core.events import CompareProgress, Event, Failed, RunFinished, RunRequest, RunStarted, Step
 from core.trace import Trace
 
@@ -36,17 +36,24 @@ class Update:
 
 @dataclass
 class _Job:
-    """columns: request index to session column. repeat, pending: of the run that each column is in."""
+    """One job. places, columns: where in the session, and which, each request is of. repeat, pending: of the run it is in."""
 
     number: int
-    columns: tuple[int, ...]
+    places: tuple[int, ...]
+    columns: tuple[Column, ...]
     repeats: int
+    inspected: bool
     progress: Progress
     repeat: dict[int, int] = field(default_factory=dict)
     pending: dict[int, Trace] = field(default_factory=dict)
 
-    def is_warm_up(self, column: int) -> bool:
-        return self.repeats > 0 and self.repeat.get(column, 0) == 0
+    def is_warm_up(self, request: int) -> bool:
+        return self.repeats > 0 and self.repeat.get(request, 0) == 0
+
+    @property
+    def keeps_warm_up(self) -> bool:
+        """Whether the warm-up is what the streams go on showing."""
+        return self.repeats > 0 and self.inspected
 
 
 class Runner:
@@ -98,42 +105,40 @@ class Runner:
                 self._take(self._job, envelope, update)
         return update
 
-    def _submit(self, requests: tuple[RunRequest, ...], columns: tuple[int, ...], repeats: int = 0) -> None:
-        limits = [request.config.run.max_new_tokens for request in requests]
-        for column in columns:
-            self.session.columns[column].repeats = []
+    def _submit(self, requests: tuple[RunRequest, ...], places: tuple[int, ...], repeats: int = 0) -> None:
         number = self.engine.submit(CompareJob(requests, repeats) if repeats else RunJob(requests))
-        self._job = _Job(number, columns, repeats, Progress(limits, repeats))
+        columns = tuple(self.session.columns[place] for place in places)
+        for column in columns:
+            column.repeats = []
+        limits = {place: request.config.run.max_new_tokens for place, request in zip(places, requests)}
+        self._job = _Job(number, places, columns, repeats, self.session.inspect, Progress(limits, repeats))
 
     def _take(self, job: _Job, envelope: Envelope, update: Update) -> None:
         if isinstance(envelope.event, JobEnded):
             self._job, update.ended = None, True
             return
-        column = job.columns[envelope.column]
-        job.progress.add(column, envelope.event)
+        request, place = envelope.column, job.places[envelope.column]
+        job.progress.add(place, envelope.event)
         match envelope.event:
             case CompareProgress(repeat=repeat):
-                job.repeat[column] = repeat
-                job.pending[column] = Trace()
+                job.repeat[request] = repeat
+                job.pending[request] = Trace()
             case Failed(message=message):
-                update.errors.append(f"{LETTERS[column]}: {message}")
-        self._record(job, column, envelope.event, update)
+                update.errors.append(f"{LETTERS[place]}: {message}")
+        self._record(job, request, envelope.event, update)
 
-    def _record(self, job: _Job, column: int, event: Event, update: Update) -> None:
+    def _record(self, job: _Job, request: int, event: Event, update: Update) -> None:
         """Grow the column's trace; a new one takes the place of the old one when its run starts."""
-        trace = job.pending.setdefault(column, Trace())
-        shown = self.session.columns[column]
+        trace, column = job.pending.setdefault(request, Trace()), job.columns[request]
         if isinstance(event, Step) and not trace.tokens:
             update.first_token = True
         trace.add(event)
-        if isinstance(event, RunStarted) and (job.is_warm_up(column) or not self._keeps_warm_up(job)):
-            shown.trace = trace
-        if shown.trace is trace:
-            update.columns.add(column)
-        if isinstance(event, RunFinished) and (not job.is_warm_up(column) or self._keeps_warm_up(job)):
+        warms_up = job.is_warm_up(request)
+        if isinstance(event, RunStarted) and (warms_up or not job.keeps_warm_up):
+            column.trace = trace
+        if column.trace is trace:
+            update.columns.add(job.places[request])
+        if isinstance(event, RunFinished) and (not warms_up or job.keeps_warm_up):
             update.finished.append(trace)
-        if isinstance(event, RunFinished) and job.repeats and not job.is_warm_up(column):
-            shown.repeats.append(trace)
-
-    def _keeps_warm_up(self, job: _Job) -> bool:
-        return job.repeats > 0 and self.session.inspect
+        if isinstance(event, RunFinished) and job.repeats and not warms_up:
+            column.repeats.append(trace)

@@ -6,7 +6,7 @@ from tests.traces import make_events
 
 
 def test_that_loading_and_prefill_show_their_share():
-    progress = Progress([128])
+    progress = Progress({0: 128, 1: 128})
     progress.add(0, LoadProgress("reading", 25, 100))
     assert progress.status.share == 0.25
     assert "reading" in progress.status.text
@@ -16,7 +16,7 @@ def test_that_loading_and_prefill_show_their_share():
 
 
 def test_that_the_share_of_a_comparison_never_falls_and_ends_whole():
-    progress, shares = Progress([59, 59], repeats=2), [0.0]
+    progress, shares = Progress({0: 59, 1: 59}, repeats=2), [0.0]
     for repeat in range(3):
         for column in range(2):
             progress.add(column, CompareProgress(column, repeat, 2))

@@ -122,3 +122,16 @@ def test_that_continuing_runs_only_that_configuration():
     engine.say(0, [*make_events(), JobEnded(False)])
     assert runner.drain().columns == {1}
     assert runner.session.columns[0].trace is first
+
+
+def test_that_removing_a_configuration_while_it_runs_harms_nobody():
+    runner, engine = _runner(2)
+    runner.run()
+    engine.say(0, make_events())
+    runner.drain()
+    kept = runner.session.columns[1]
+    runner.session.remove_column(0)
+    engine.say(1, [*make_events(seed=1), JobEnded(False)])
+    runner.drain()
+    assert kept.trace is not None
+    assert runner.session.columns == [kept]

@@ -49,6 +49,8 @@ def test_that_a_person_types_runs_stops_exports_and_opens_again(qtbot, window, t
     window.actions_["run"].trigger()
     wait_for(qtbot, lambda: len(window.session.columns[0].trace.tokens) > 3 and window.session.columns[0].trace is not first)
     assert window.progress.stop.isVisible()
+    window.open_model("default")
+    assert "stop it first" in window.messages.text.text()
     qtbot.keyClick(window, Qt.Key.Key_Escape)
     wait_idle(qtbot, window)
     stopped = window.session.columns[0].trace
@@ -79,6 +81,7 @@ def test_that_a_comparison_interleaves_and_shows_medians(qtbot, window):
     wait_idle(qtbot, window)
     assert [len(column.repeats) for column in window.session.columns] == [2, 2]
     assert window.session.columns[0].trace.attention
+    assert window.docks["comparison"].deck["comparison_ratios"].chart.series
     assert not window.session.columns[0].repeats[0].attention
     assert window.docks["comparison"].charts()[0].series
 

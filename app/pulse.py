@@ -1,0 +1,98 @@
+"""The window's one timer: takes in what the engine, the history and the tokenizer have done, and repaints what can be seen."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QTimer
+
+from app.models import pieces
+from core.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from app.main_window import Window
+
+BUSY_MS, IDLE_MS = 33, 200  # between two looks at the engine
+
+
+class Pulse:
+    """Beats about thirty times a second while a job runs, five times otherwise."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._death_told = False
+        self._tokenizer: Tokenizer | None = None
+        self._timer = QTimer(window, interval=IDLE_MS)
+        self._timer.timeout.connect(self.beat)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the model's tokenizer has been read."""
+        return self._tokenizer is not None
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+    def job_began(self) -> None:
+        """Look often from now on."""
+        self._timer.setInterval(BUSY_MS)
+
+    def job_ended(self) -> None:
+        """Show everything as it is at the end."""
+        self._timer.setInterval(IDLE_MS)
+        self._window.follow_runs()
+        self._window.docks.refresh(at_once=True)
+        self._window.plan()
+        self._window.show_status()
+
+    def engine_restarted(self) -> None:
+        """Its end may be told anew."""
+        self._death_told = False
+        self.job_ended()
+
+    def beat(self) -> None:
+        """Look once."""
+        window = self._window
+        update = window.runner.drain()
+        if update.columns or update.finished:
+            window.follow_runs(update.first_token)
+        for error in update.errors:
+            window.messages.error(error)
+        for trace in update.finished:
+            window.keeper.keep(trace)
+        if update.ended:
+            self.job_ended()
+        self._look_at_history()
+        self._look_at_engine()
+        self._look_at_tokenizer()
+        if window.is_busy():
+            window.show_status()
+
+    def _look_at_history(self) -> None:
+        kept, errors = self._window.keeper.done()
+        if kept:
+            self._window.history_view.invalidate()
+            self._window.history_view.refresh()
+        for error in errors:
+            self._window.messages.error(error)
+
+    def _look_at_engine(self) -> None:
+        window = self._window
+        if window.engine.state == "dead" and not self._death_told:
+            self._death_told = True
+            window.runner.abandon()
+            window.messages.error(window.engine.death, "Restart engine", window.restart_engine)
+            self.job_ended()
+        window.progress.facts.setText(f"engine {window.engine.state}")
+
+    def _look_at_tokenizer(self) -> None:
+        """Let the prompt count its tokens as soon as the model's tokenizer has been read."""
+        window = self._window
+        tokenizer = window.models.tokenizer(window.session.columns[0].config.model)
+        if tokenizer is not self._tokenizer:
+            self._tokenizer = tokenizer
+            window.prompt.set_tokenize(partial(pieces, tokenizer) if tokenizer else None)
