@@ -49,7 +49,7 @@ def _clustered(points: Tensor, centres: Tensor) -> Tensor:
 
 def _missed_least(energy: Tensor, groups: Tensor, count: int) -> Tensor:
     """Alternate between ranking each token's groups and moving neurons; energy [F, N]."""
-    weights = torch.linspace(1, 0, count)  # the weaker a group is for a token, the likelier it is left out
+    weights = torch.linspace(1, 0, count).sqrt()  # the weaker a group is for a token, the likelier it is left out
     for _ in range(_ROUNDS):
         strength = energy.new_zeros(count, energy.shape[1]).index_add_(0, groups, energy)  # [E, N]
         ranks = strength.argsort(dim=0).argsort(dim=0)

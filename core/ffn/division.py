@@ -30,7 +30,7 @@ from core.technique import NoOptions
 from core.weights.native import Native
 
 _TOKENS = 2048
-_RIDGE = 0.1  # of the inputs' mean square
+_RIDGE = 0.5  # of the inputs' mean square
 _VERSION = 1  # of what is learned and how
 
 
