@@ -46,12 +46,12 @@ def _file(window: Window) -> list[Command]:
 def _run(window: Window) -> list[Command]:
     menu = "&Run"
     return [
-        Command("run", "Run", menu, window.run, "Run every configuration on the prompt", "Ctrl+Enter|Ctrl+Return", "run",
+        Command("run", "Run", menu, window.runs.run, "Run every configuration on the prompt", "Ctrl+Enter|Ctrl+Return", "run",
                 window.can_run),
-        Command("stop", "Stop", menu, window.stop, "Stop what is running", "Esc", "stop", window.is_busy),
-        Command("compare", "Compare", menu, window.compare, "Measure the configurations in interleaved repeats",
+        Command("stop", "Stop", menu, window.runs.stop, "Stop what is running", "Esc", "stop", window.is_busy),
+        Command("compare", "Compare", menu, window.runs.compare, "Measure the configurations in interleaved repeats",
                 "Ctrl+Shift+Enter|Ctrl+Shift+Return", "compare", window.can_run),
-        Command("continue", "Continue from token", menu, window.continue_from_cursor,
+        Command("continue", "Continue from token", menu, window.runs.continue_from_cursor,
                 "Choose another token at the cursor of a stream and go on from there", "Ctrl+J", "continue",
                 window.can_continue),
         Command("inspect", "Inspect", menu, window.toggle_inspect,
@@ -108,6 +108,6 @@ def _is_theme(mode: str) -> bool:
 
 def _engine(window: Window) -> list[Command]:
     return [
-        Command("restart", "Restart engine", "&Run", window.restart_engine, "End the engine's process and start a new one",
+        Command("restart", "Restart engine", "&Run", window.runs.restart_engine, "End the engine's process and start a new one",
                 "Ctrl+Shift+R", "restart", separated=True)
     ]  # fmt: skip

@@ -25,10 +25,10 @@ from app.models import Models
 from app.palette_entries import chart_entries, entries, hub_entries, model_entries
 from app.persistence import restore, store
 from app.pulse import Pulse
+from app.run_control import RunControl
 from app.runner import Runner
-from app.session import LETTERS, Session
+from app.session import Session
 from app.settings import Settings
-from core.compatibility import refuse
 from core.config import RunConfig
 from core.errors import BadInput, PlaygroundError
 from core.trace import Trace
@@ -55,7 +55,7 @@ class Window(QMainWindow):
         self.resize(*SIZE)
         self.setAcceptDrops(True)
         self.runner, self.models, self.keeper = Runner(session, engine), Models(), Keeper(history)
-        self.history, self.files = history, Files(self)
+        self.history, self.files, self.runs = history, Files(self), RunControl(self)
         self.messages, self.progress = MessageStrip(), ProgressStrip()
         self.cards, self.prompt, self.streams = ConfigurationsColumn(), PromptView(), StreamsView()
         self.model_panel, self.history_view = ModelPanel(), HistoryView(history)
@@ -147,61 +147,6 @@ class Window(QMainWindow):
     def prompt_is_counted(self) -> bool:
         """Whether the tokenizer has been read, where there is one to read."""
         return self.pulse.counts_tokens or self.models.info(self.session.columns[0].config.model) is None
-
-    # Runs
-
-    def run(self) -> None:
-        """Run every configuration on the prompt."""
-        if self.can_run():
-            self._begin(self.runner.run)
-
-    def compare(self) -> None:
-        """Measure the configurations against each other, and show the comparison."""
-        if self.can_run():
-            self.docks.raise_dock("comparison")
-            self._begin(self.runner.compare)
-
-    def continue_from(self, column: int, position: int, token: int) -> None:
-        """Go on from another token in one configuration."""
-        self._begin(lambda: self.runner.continue_from(column, position, token))
-
-    def continue_from_cursor(self) -> None:
-        """Offer the alternatives of the token at the cursor of the stream that has the keyboard, else of the first."""
-        views = [view for view in self.streams.columns if view.trace is not None]
-        focused = next((view for view in views if view.isAncestorOf(QApplication.focusWidget() or self)), views[0])
-        focused.open_at_cursor()
-
-    def stop(self) -> None:
-        self.runner.stop()
-        self.show_status()
-
-    def restart_engine(self) -> None:
-        """A new engine process; the run that was going on is over."""
-        self.runner.abandon()
-        self.engine.restart()
-        self.messages.clear()
-        self.pulse.engine_restarted()
-
-    def _begin(self, submit: Callable[[], None]) -> None:
-        """Refuse what cannot work, with the reason, or start."""
-        if not self.is_idle():
-            return
-
-        def start() -> None:
-            for letter, config in zip(LETTERS, self.session.configs):
-                self._refuse(letter, config)
-            submit()
-            self.messages.clear()
-            self.pulse.job_began()
-
-        self.attempt(start)
-        self.show_status()
-
-    def _refuse(self, letter: str, config: RunConfig) -> None:
-        try:
-            refuse(config, self.models.info(config.model))
-        except BadInput as error:
-            raise BadInput(f"{letter}: {error}") from None
 
     # Showing
 

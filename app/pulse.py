@@ -85,7 +85,7 @@ class Pulse:
         if window.engine.state == "dead" and not self._death_told:
             self._death_told = True
             window.runner.abandon()
-            window.messages.error(window.engine.death, "Restart engine", window.restart_engine)
+            window.messages.error(window.engine.death, "Restart engine", window.runs.restart_engine)
             self.job_ended()
         window.progress.facts.setText(f"engine {window.engine.state}")
 

@@ -81,8 +81,9 @@ def test_that_a_run_is_stopped_midway(qtbot: Any, window: Window) -> None:
     window.cards.set_max_new_tokens(2000)
     window.prompt.set_inspect(False)
     type_prompt(qtbot, window, "Write a very long story about a lighthouse.")
+    before = window.session.traces[0]
     window.actions_["run"].trigger()
-    wait_for(qtbot, lambda: window.session.traces[0] is not None and len(window.session.traces[0].tokens) > 5)
+    wait_for(qtbot, lambda: window.session.traces[0] is not before and len(window.labelled()[0][1].tokens) > 5)
     window.activateWindow()
     qtbot.keyClick(window.prompt.editor, Qt.Key.Key_Escape)
     wait_idle(qtbot, window)

@@ -159,7 +159,7 @@ def test_that_a_folder_without_weights_is_refused_in_place(window, tmp_path):
 def test_that_a_configuration_that_cannot_work_is_refused_before_the_run(window):
     wrong = RunConfig().set(["decoding.name=prompt_lookup", "cache.name=rolling"])
     window.session.columns[1].config = wrong
-    window.run()
+    window.runs.run()
     assert window.messages.text.text().startswith("B: decoding.name=prompt_lookup")
     assert not window.is_busy()
 
