@@ -11,13 +11,14 @@ from core.layers import parse_layers
 
 @dataclass(frozen=True)
 class Reach:
-    """A query at position p sees keys at positions ≤ p that are under `sinks` or over p − `window`.
+    """A query at position p sees keys at positions ≤ p that are over p − `window`, or under `sinks` and over p − `sink_reach`.
 
-    window None is unlimited. Two reaches intersect with `&`.
+    None is unlimited. Two reaches, of which one has sinks at most, intersect with `&`.
     """
 
     sinks: int = 0
     window: int | None = None
+    sink_reach: int | None = None
 
     def allowed(self, queries: Any, keys: Any) -> Any:
         """Bool [T, S] for query positions [T] and key positions [S], arrays of NumPy or torch."""
@@ -25,13 +26,20 @@ class Reach:
         causal = distance >= 0
         if self.window is None:
             return causal
-        return causal & ((distance < self.window) | (keys[None, :] < self.sinks))
+        sinks = keys[None, :] < self.sinks
+        if self.sink_reach is not None:
+            sinks = sinks & (distance < self.sink_reach)
+        return causal & ((distance < self.window) | sinks)
 
     def __and__(self, other: Reach) -> Reach:
-        """What both let through; exact when at most one of them has sinks, or both have as many."""
+        """What both let through."""
         if self.window is None or other.window is None:
             return self if other.window is None else other
-        return Reach(min(self.sinks, other.sinks), min(self.window, other.window))
+        if other.sinks:
+            return other & self
+        window = min(self.window, other.window)
+        reach = other.window if self.sink_reach is None else min(self.sink_reach, other.window)
+        return Reach(self.sinks, window, reach) if self.sinks and reach > window else Reach(0, window)
 
 
 FULL = Reach()

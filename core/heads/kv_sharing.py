@@ -6,6 +6,7 @@ import torch
 
 from core.decoder.plan import Computed, LayerPlan, Plan, Source
 from core.decoder.preparation import Preparation
+from core.decoder.traits import Traits
 from core.errors import BadInput
 from core.heads.table import KvSharingOptions
 from core.layers import parse_layers
@@ -15,7 +16,7 @@ def apply(options: KvSharingOptions, plan: Plan, _preparation: Preparation) -> N
     """Rewrite K and V of the chosen layers of `plan` to `options.kv_heads` heads; BadInput when they do not divide."""
     check(options.kv_heads, plan.traits.query_heads, plan.traits.kv_heads)
     for index in parse_layers(options.layers, plan.traits.layers):
-        _share(plan.layers[index], options, plan.traits.head_size)
+        _share(plan.layers[index], options, plan.traits)
 
 
 def check(kv_heads: int, query_heads: int, trained: int) -> None:
@@ -28,12 +29,15 @@ def check(kv_heads: int, query_heads: int, trained: int) -> None:
         )
 
 
-def _share(layer: LayerPlan, options: KvSharingOptions, size: int) -> None:
+def _share(layer: LayerPlan, options: KvSharingOptions, traits: Traits) -> None:
+    size = traits.head_size
     change = _repeated if options.kv_heads >= layer.kv_heads else _pooled
     layer.k, layer.v = (change(matrix, layer.kv_heads, size, options) for matrix in (layer.k, layer.v))
-    for letter in set(layer.biases) & {"k", "v"}:
-        bias = Computed(layer.biases[letter][:, None])
-        layer.biases[letter] = change(bias, layer.kv_heads, size, options).dense()[:, 0]
+    norms = layer.norms if traits.qk_norm == "row" else {}  # else all heads have one norm
+    for vectors, names in ((layer.biases, {"k", "v"}), (norms, {"k_norm"})):
+        for name in names & set(vectors):
+            column = Computed(vectors[name][:, None])
+            vectors[name] = change(column, layer.kv_heads, size, options).dense()[:, 0]
     layer.kv_heads = options.kv_heads
 
 

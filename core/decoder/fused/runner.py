@@ -38,6 +38,8 @@ class Fused:
 
     def takes(self, cache: Cache, rows: int, reaches: Sequence[Reach]) -> bool:
         """Whether a pass of `rows` tokens over `cache` can go this way."""
+        if any(reach.sinks for reach in reaches) and any(block.attention.window for block in self.decoder.blocks):
+            return False  # sinks that a layer's own window ends are beyond the compiled mask
         return cache.slots(rows, reaches) is not None
 
     def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe, all_logits: bool) -> Tensor:
