@@ -132,8 +132,8 @@ class TechniqueCard(Card):
         self.form = OptionsForm(technique.options, section=self.section, checks=checks)
         self.form.set_value(choice.options)
         self.form.changed.connect(self._take)
+        self.body_column.insertWidget(3, self.form)  # first: shown without a parent it would be a window for a moment
         self.form.setVisible(bool(options_of(technique.options)))
-        self.body_column.insertWidget(3, self.form)
 
     def _choose(self) -> None:
         name = self.selector.currentText()

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QObject, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QWidget
 
 from app import screenshot
 from app.session import Session
+from app.window import application
 from core import trace_file
 from core.config import RunConfig
 from core.errors import BadInput
@@ -242,3 +243,23 @@ def _drop(window: QWidget, path) -> None:
         QPointF(10, 10), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
     )
     window.dropEvent(event)
+
+
+def test_that_nothing_but_the_window_is_ever_a_window(qtbot, tmp_path, traces):
+    shown = []
+
+    class Watch(QObject):
+        def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+            if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+                shown.append(type(watched).__name__)
+            return False
+
+    watch = Watch()
+    application().installEventFilter(watch)
+    with shown_window(qtbot, tmp_path, traces=traces) as window:
+        for name in ("add", "remove_1", "show_comparison", "ids", "palette"):
+            window.actions_[name].trigger()
+        window.show_traces(traces[:1])
+        assert window.isActiveWindow()
+    application().removeEventFilter(watch)
+    assert shown == ["Window"]

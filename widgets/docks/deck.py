@@ -26,7 +26,7 @@ class Deck(QWidget):
         """names: key of each chart to the text of its tab."""
         super().__init__(parent)
         self._views = {key: ChartView() for key in names}
-        self.tabs = QTabBar(drawBase=False, expanding=False)
+        self.tabs = QTabBar(self, drawBase=False, expanding=False)
         self.tabs.setAccessibleName("Charts of this dock")
         for text in names.values():
             self.tabs.addTab(text)
