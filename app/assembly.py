@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QSizePolicy, QSplitter, QStatusBar, QToolBar, QVBo
 from widgets.docks.panel import DockPanel
 from widgets.theme import GRID
 
-CARDS_WIDTH = 38 * GRID
+CARDS_WIDTH = 46 * GRID  # the widest card opened, and a scroll bar
 
 if TYPE_CHECKING:
     from app.main_window import Window

@@ -106,7 +106,7 @@ class DockArea:
         """Give the docks their part of the window."""
         width, height = self._window.width(), self._window.height()
         sides = [firsts["left"], firsts["upper"]]
-        self._window.resizeDocks(sides, [max(300, width * 21 // 100), max(360, width * 38 // 100)], Qt.Orientation.Horizontal)
+        self._window.resizeDocks(sides, [width * 21 // 100, width * 37 // 100], Qt.Orientation.Horizontal)
         self._window.resizeDocks([firsts["upper"], firsts["lower"]], [height // 2, height // 2], Qt.Orientation.Vertical)
 
     def _frame(self, dock: Dock) -> QDockWidget:

@@ -77,7 +77,7 @@ def _change(name: str, part: str, now: Estimate, then: Estimate) -> str:
     before, after = then.parts[part], now.parts[part]
     if before == after:
         return ""
-    share = f" ({100 * (after / before - 1):+.0f} %)" if before else ""
+    share = f" ({100 * (after / before - 1):+.0f} %)".replace("-", "−") if before else ""
     return f"{name} {spoken(float(before), 'B')} → {spoken(float(after), 'B')}{share}"
 
 

@@ -56,6 +56,7 @@ COLUMNS: dict[str, Callable[[Entry], str]] = {
     "Tokens": _metric("new_tokens", ""),
     "Model": lambda entry: entry.model,
 }
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 _NUMBERS = {"TTFT", "Decode", "Tokens"}
 
 
@@ -80,8 +81,10 @@ class HistoryModel(QAbstractTableModel):
         return 0 if parent.isValid() else len(COLUMNS)
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        shown = orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole
-        return list(COLUMNS)[section] if shown else None
+        name = list(COLUMNS)[section] if orientation == Qt.Orientation.Horizontal else ""
+        if role == Qt.ItemDataRole.TextAlignmentRole and name in _NUMBERS:
+            return _RIGHT
+        return name if role == Qt.ItemDataRole.DisplayRole else None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         number = list(COLUMNS)[index.column()] in _NUMBERS
@@ -92,7 +95,7 @@ class HistoryModel(QAbstractTableModel):
                 entry = self.entries[index.row()]
                 return f"{entry.prompt[:400]}\n\n{entry.text[:400]}"
             case Qt.ItemDataRole.TextAlignmentRole if number:
-                return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                return _RIGHT
             case Qt.ItemDataRole.FontRole if number:
                 return mono_font(small=True)
         return None
@@ -156,8 +159,9 @@ class HistoryView(QWidget):
         table.verticalHeader().setDefaultSectionSize(3 * GRID + 4)
         header = table.horizontalHeader()
         header.setHighlightSections(False)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for section, width in enumerate((12, 20, 24, 10, 12, 8, 22)):
+        for section, width in enumerate((14, 20, 24, 11, 13, 9, 22)):
             header.resizeSection(section, width * GRID)
         header.setStretchLastSection(True)
         table.activated.connect(lambda index: self.opened.emit(self.model.entries[index.row()].id))

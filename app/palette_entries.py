@@ -103,4 +103,6 @@ def _shown(name: str) -> str:
 
 def _facts(window: Window, name: str) -> str:
     info = window.models.info(name)
-    return facts(info) if info else "not on this machine yet"
+    if info is not None:
+        return facts(info)
+    return "fetched when it runs" if is_hub_id(name) or name == "default" else "not found"

@@ -92,7 +92,6 @@ class Palette(QFrame):
         self._before = self._over.focusWidget()
         self.field.clear()
         self._filter("")
-        self._place()
         self.show()
         self.raise_()
         self.field.setFocus(Qt.FocusReason.PopupFocusReason)
@@ -100,7 +99,8 @@ class Palette(QFrame):
     def _place(self) -> None:
         room = self._over.rect()
         width = min(WIDTH, room.width() - 4 * GRID)
-        height = min(ROWS * ROW_HEIGHT + 64, room.height() - 12 * GRID)
+        rows = min(ROWS, max(1, len(self._entries)))
+        height = min(rows * ROW_HEIGHT + 8 * GRID, room.height() - 12 * GRID)
         self.setGeometry((room.width() - width) // 2, 6 * GRID, width, height)
 
     def _filter(self, query: str) -> None:
@@ -114,6 +114,7 @@ class Palette(QFrame):
         self.list.setCurrentRow(0)
         self.list.setVisible(bool(self._entries))
         self.nothing.setVisible(not self._entries)
+        self._place()
 
     def _item(self, index: int) -> QListWidgetItem:
         entry = self._entries[index]
