@@ -30,7 +30,7 @@ from widgets.theme import GRID, set_role
 from widgets.token_chips import TokenChips
 
 Tokenize = Callable[[str, bool], Sequence[tuple[int, str]]]  # text, chat → id and piece of each token; may raise BadInput
-WIDE, LEAST_WIDTH = 600, 340  # pixels: below WIDE the settings take two rows
+LEAST_WIDTH = 340  # pixels
 PAUSE_MS = 200  # after the last key before the prompt is tokenized again
 
 
@@ -80,6 +80,7 @@ class PromptView(QFrame):
         rest.addStretch(1)
         for widget in (QLabel("New tokens"), self.length, self.samples_button):
             rest.addWidget(widget)
+        self._rows = (switches, rest)
         self._bar = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         self._bar.setSpacing(GRID)
         self._bar.addLayout(switches)
@@ -212,14 +213,14 @@ class PromptView(QFrame):
         return QSize(LEAST_WIDTH, super().minimumSizeHint().height())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        narrow = self.width() < WIDE
-        self._bar.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
+        fits = sum(row.sizeHint().width() for row in self._rows) + 3 * GRID + 2 <= self.width()
+        self._bar.setDirection(QBoxLayout.Direction.LeftToRight if fits else QBoxLayout.Direction.TopToBottom)
         super().resizeEvent(event)
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:
     row = QHBoxLayout()
-    row.setSpacing(2 * GRID)
+    row.setSpacing(GRID)
     for widget in widgets:
         row.addWidget(widget)
     return row
