@@ -85,6 +85,7 @@ def test_that_a_run_is_stopped_midway(qtbot: Any, window: Window) -> None:
     window.actions_["run"].trigger()
     wait_for(qtbot, lambda: window.session.traces[0] is not before and len(window.labelled()[0][1].tokens) > 5)
     window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
     qtbot.keyClick(window.prompt.editor, Qt.Key.Key_Escape)
     wait_idle(qtbot, window)
     trace = window.session.traces[0]
