@@ -20,6 +20,7 @@ from core.folders import cache_folder
 _CGROUP = Path("/sys/fs/cgroup")
 _BUFFER = 512 * 2**20  # bytes
 _MEASURE_FOR = 0.3  # seconds
+_ENOUGH = 5  # measurements
 
 
 def memory_available() -> int:
@@ -44,26 +45,28 @@ def _cgroup_bytes(name: str) -> int | None:
 def measured_bandwidth() -> float | None:
     """Bytes per second that all cores together read from memory.
 
-    Measured once on a machine and kept in the cache folder. None when there is not enough free memory to measure it.
+    Measured in the first few processes on a machine and kept in the cache folder; the best counts, since whatever else runs
+    can only slow a measurement down. None when there is not enough free memory to measure it.
     """
     machine = f"{platform.node()} · {processor()} · {cores()} cores"
     path = cache_folder() / "bandwidth.json"
     known = _known(path)
-    if machine not in known and memory_available() > 4 * _BUFFER:
-        known[machine] = _measure()
+    speeds = known.setdefault(machine, [])
+    if len(speeds) < _ENOUGH and memory_available() > 4 * _BUFFER:
+        speeds.append(_measure())
         _keep(path, known)
-    return known.get(machine)
+    return max(speeds, default=None)
 
 
-def _known(path: Path) -> dict[str, float]:
+def _known(path: Path) -> dict[str, list[float]]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return {str(machine): float(speed) for machine, speed in data.items()}
+        return {str(machine): [float(speed) for speed in speeds] for machine, speeds in data.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # not measured yet, or not readable: it is measured again
 
 
-def _keep(path: Path, known: dict[str, float]) -> None:
+def _keep(path: Path, known: dict[str, list[float]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, "w") as file:

@@ -21,14 +21,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "bandwidth.json"
 
 
-def test_that_bandwidth_is_measured_once_and_kept(cache: Path) -> None:
-    speed = measured_bandwidth()
-    assert speed is not None
-    assert 1e8 < speed < 1e13
-    assert list(json.loads(cache.read_text()).values()) == [speed]
-    cache.write_text(cache.read_text().replace(str(speed), "123.0"))
-    measured_bandwidth.cache_clear()
-    assert measured_bandwidth() == 123.0
+def test_that_the_best_of_the_first_few_measurements_of_bandwidth_is_kept(cache: Path) -> None:
+    speeds = []
+    for _ in range(7):
+        measured_bandwidth.cache_clear()
+        speed = measured_bandwidth()
+        assert speed is not None
+        assert 1e8 < speed < 1e13
+        speeds.append(speed)
+    (kept,) = json.loads(cache.read_text()).values()
+    assert len(kept) == 5
+    assert speeds == [max(kept[: i + 1]) for i in range(7)]
 
 
 def test_that_a_damaged_measurement_is_made_again(cache: Path) -> None:
