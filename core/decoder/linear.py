@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,10 @@ import torch
 class Part:
     """A product as compiled code sees it: addresses of codes, scales and offsets, and blocks of sixteen output rows.
 
-    function: number of input rows to the address of the compiled product (core/weights/kernel.py).
+    function: address of the compiled product (core/weights/kernel.py).
     """
 
-    function: Callable[[int], int]
+    function: int
     codes: int
     scales: int
     offsets: int
@@ -67,7 +67,7 @@ class Dense(Linear):
 
         if self.weight.device.type != "cpu" or self.out_features % LANES:
             return None
-        address, blocks = dense_product(self.weight.dtype), self.out_features // LANES
+        address, blocks = dense_product(self.weight.dtype).address, self.out_features // LANES
         return [Part(address, self.weight.data_ptr(), 0, 0, 1, self.in_features, blocks, self.out_features)]
 
     @property

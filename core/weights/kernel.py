@@ -9,7 +9,6 @@ speculation rests on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,7 +19,7 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
-from core.decoder.fused.machine import array_at, half_to_float, widen
+from core.decoder.fused.machine import PRODUCT_ARGUMENTS, array_at, half_to_float, widen
 
 LANES = 16
 OCTET = 8  # input columns unpacked together
@@ -46,39 +45,51 @@ class Format:
     half: bool
 
 
-_SIGNATURE = types.void(*(types.intp,) * 11)
+_SIGNATURE = types.void(*(types.intp,) * PRODUCT_ARGUMENTS)
 
 
 @cache
-def product(format: Format, rows: int) -> Any:
-    """The compiled product for `rows` input rows: a Numba cfunc, with `.address` and `.ctypes`.
+def product(format: Format) -> Any:
+    """The compiled product for up to MOST_ROWS input rows: a Numba cfunc, with `.address` and `.ctypes`.
 
     Called with addresses: codes, scales, offsets, x [rows, groups · octets · 8], sums of x by group [rows, groups],
-    y [rows, ldy] float32; then groups, octets a group, ldy, and the first and last block of sixteen output rows.
+    y [rows, ldy] float32; then groups, octets a group, ldy, the first and last block of sixteen output rows, and rows.
     """
-    block = _block(format, rows)
+    one, two, three, four, five, six, seven, eight = (_block(format, rows) for rows in range(1, MOST_ROWS + 1))
     code_bytes, scale_bytes = format.bits * LANES, LANES * (2 if format.half else 4)
 
     @cfunc(_SIGNATURE)
-    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last):
+    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last, rows):
         for index in range(first, last):
             at = index * groups
             c, s, o = codes + at * octets * code_bytes, scales + at * scale_bytes, offsets + at * scale_bytes
-            block(c, s, o, x, sums, y + index * LANES * 4, groups, octets, ldy)
+            out = y + index * LANES * 4
+            if rows == 1:
+                one(c, s, o, x, sums, out, groups, octets, ldy)
+            elif rows == 2:
+                two(c, s, o, x, sums, out, groups, octets, ldy)
+            elif rows == 3:
+                three(c, s, o, x, sums, out, groups, octets, ldy)
+            elif rows == 4:
+                four(c, s, o, x, sums, out, groups, octets, ldy)
+            elif rows == 5:
+                five(c, s, o, x, sums, out, groups, octets, ldy)
+            elif rows == 6:
+                six(c, s, o, x, sums, out, groups, octets, ldy)
+            elif rows == 7:
+                seven(c, s, o, x, sums, out, groups, octets, ldy)
+            else:
+                eight(c, s, o, x, sums, out, groups, octets, ldy)
 
     return run
 
 
-def dense_product(dtype: torch.dtype) -> Callable[[int], int]:
-    """Addresses of compiled products with row-major matrices of float32, bfloat16 or float16, by number of input rows.
-
-    They are called like packed ones; there is one group, and `octets` stands for the number of input columns.
-    """
-    return lambda rows: _dense(dtype, rows).address
-
-
 @cache
-def _dense(dtype: torch.dtype, rows: int) -> Any:
+def dense_product(dtype: torch.dtype) -> Any:
+    """The compiled product with a row-major matrix of float32, bfloat16 or float16.
+
+    It is called like a packed one; there is one group, and `octets` stands for the number of input columns.
+    """
     stored = np.dtype(np.float32 if dtype == torch.float32 else np.uint16)
     widened = half_to_float if dtype == torch.float16 else widen
 
@@ -90,7 +101,7 @@ def _dense(dtype: torch.dtype, rows: int) -> Any:
         return total
 
     @cfunc(_SIGNATURE)
-    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last):
+    def run(codes, scales, offsets, x, sums, y, groups, octets, ldy, first, last, rows):
         weight = carray(array_at(codes), (last * LANES, octets), stored)
         inputs = carray(array_at(x), (rows, octets), np.float32)
         outputs = carray(array_at(y), (rows, ldy), np.float32)

@@ -74,7 +74,7 @@ class Packed(Linear):
         offsets = 0 if self._offsets is None else self._offsets.ctypes.data
         addresses = self._codes.ctypes.data, self._scales.ctypes.data, offsets
         shape = self._groups, self._octets, len(self._codes), self.out_features
-        return [Part(lambda rows: product(self.format, rows).address, *addresses, *shape)]
+        return [Part(product(self.format).address, *addresses, *shape)]
 
     def _product(self, x: np.ndarray) -> np.ndarray:
         x = self._aligned(x)
@@ -84,10 +84,10 @@ class Packed(Linear):
         offsets = 0 if self._offsets is None else self._offsets.ctypes.data
         for first in range(0, len(x), MOST_ROWS):
             rows = min(MOST_ROWS, len(x) - first)
-            product(self.format, rows).ctypes(
+            product(self.format).ctypes(
                 self._codes.ctypes.data, self._scales.ctypes.data, offsets,
                 x[first:].ctypes.data, sums[first:].ctypes.data, y[first:].ctypes.data,
-                self._groups, self._octets, y.shape[1], 0, len(self._codes),
+                self._groups, self._octets, y.shape[1], 0, len(self._codes), rows,
             )  # fmt: skip
         return y
 

@@ -11,12 +11,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 _i16, _i32, _i64, _f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-PRODUCT_ARGUMENTS = 11
+PRODUCT_ARGUMENTS = 12
 
 
 @intrinsic
 def call_product(context: Any, address: Any, arguments: Any) -> Any:
-    """Call the product at `address` with a tuple of eleven integers."""
+    """Call the product at `address` with a tuple of integers."""
 
     def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [_i64] * PRODUCT_ARGUMENTS)

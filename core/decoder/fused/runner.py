@@ -28,7 +28,6 @@ class Fused:
     def __init__(self, decoder: Decoder, table: Table) -> None:
         self.decoder, self.table = decoder, table
         self.crew = Crew(torch.get_num_threads())
-        self._parts: dict[tuple[int, int], np.ndarray] = {}
         self._buffers: dict[int, list[np.ndarray]] = {}
 
     @classmethod
@@ -54,7 +53,6 @@ class Fused:
         layers = self._layers(cache, reaches)
         seen, capture = self._seen(probe, rows, slots.end + rows)
         logits = np.empty((head_rows, self.table.padded[3]), np.float32)
-        parts = self._products(rows, head_rows)
         shared = self._shared(rows)
         meeting, spent = np.zeros(8, np.int64), np.zeros((self.crew.threads, 4), np.int64)
         t = self.table
@@ -63,7 +61,7 @@ class Fused:
 
         def work(thread: int) -> None:
             s.step(
-                thread, self.crew.threads, meeting.ctypes.data, x.copy(), layers, parts, t.norms, t.places, t.head_norms,
+                thread, self.crew.threads, meeting.ctypes.data, x.copy(), layers, t.parts, t.norms, t.places, t.head_norms,
                 t.biases, t.numbers, t.gelu, rotations, t.rope_of, slots.like, slots.capacity, slots.first, slots.end,
                 *shared, t.head_part, head_rows, logits, np.empty(need, np.float32),
                 np.empty(rows * t.most_groups, np.float32), seen, capture, spent[thread],
@@ -81,12 +79,6 @@ class Fused:
         if traits.logit_scale != 1:
             out = out * traits.logit_scale
         return traits.logit_cap * torch.tanh(out / traits.logit_cap) if traits.logit_cap else out
-
-    def _products(self, rows: int, head_rows: int) -> np.ndarray:
-        key = rows, head_rows
-        if key not in self._parts:
-            self._parts[key] = self.table.parts(rows, head_rows)
-        return self._parts[key]
 
     def _shared(self, rows: int) -> list[np.ndarray]:
         """qkv, mixed, wide, hidden and y for passes of `rows` rows."""

@@ -49,7 +49,7 @@ def _product(parts, first, last, x, sums, y, rows, thread, threads):
         if end > begin:
             call_product(part[FUNCTION], (
                 part[CODES], part[SCALES], part[OFFSETS], x.ctypes.data, sums.ctypes.data,
-                y.ctypes.data + 4 * part[PART_ROW], groups, part[OCTETS], y.shape[1], begin, end,
+                y.ctypes.data + 4 * part[PART_ROW], groups, part[OCTETS], y.shape[1], begin, end, rows,
             ))  # fmt: skip
 
 

@@ -17,11 +17,10 @@ _PLACES = ("before_attention", "after_attention", "before_ffn", "after_ffn")
 
 @dataclass(frozen=True)
 class Table:
-    """What does not change from pass to pass. parts [P, 8] has its functions filled in for each number of rows."""
+    """What does not change from pass to pass. parts [P, 8] are the products, layer by layer and then the head."""
 
     layers: np.ndarray
-    linears: tuple[Part, ...]
-    starts: tuple[int, ...]  # first output row of each part
+    parts: np.ndarray
     head_part: int
     norms: np.ndarray
     places: np.ndarray
@@ -32,14 +31,6 @@ class Table:
     gelu: bool
     most_groups: int
     padded: tuple[int, int, int, int]  # widths of qkv, gate_up, y and logits with rows padded to whole blocks
-
-    def parts(self, rows: int, head_rows: int) -> np.ndarray:
-        """The products for passes of `rows` rows."""
-        parts = np.zeros((len(self.linears), s.PART_COLUMNS), np.int64)
-        for index, (part, start) in enumerate(zip(self.linears, self.starts, strict=True)):
-            function = part.function(head_rows if index >= self.head_part else rows)
-            parts[index] = (function, part.codes, part.scales, part.offsets, part.groups, part.octets, part.blocks, start)
-        return parts
 
 
 def table_of(decoder: Decoder) -> Table | None:
@@ -72,16 +63,22 @@ class _Builder:
         self.first = np.cumsum([0, *(len(parts) for parts in products)])
 
     def table(self) -> Table:
-        linears = [part for parts in self.products for part in parts]
-        starts = [start for parts in self.products for start in _starts(parts)]
         L = self.traits.layers
         widths = [sum(part.blocks for part in parts) * 16 for parts in self.products]
         qkv, out, wide, down = (max(widths[role : 4 * L : 4]) for role in range(4))
         return Table(
-            self._layers(), tuple(linears), tuple(starts), int(self.first[4 * L]), self._norms(), self._places(),
+            self._layers(), self._parts(), int(self.first[4 * L]), self._norms(), self._places(),
             self._head_norms(), self._biases(), self._numbers(), self._rope_of(), self._gelu(),
-            max(part.groups for part in linears), (qkv, wide, max(out, down), widths[-1]),
+            max(part.groups for parts in self.products for part in parts), (qkv, wide, max(out, down), widths[-1]),
         )  # fmt: skip
+
+    def _parts(self) -> np.ndarray:
+        rows = [
+            (part.function, part.codes, part.scales, part.offsets, part.groups, part.octets, part.blocks, start)
+            for parts in self.products
+            for part, start in zip(parts, _starts(parts), strict=True)
+        ]
+        return np.array(rows, np.int64)
 
     def _layers(self) -> np.ndarray:
         layers = np.zeros((self.traits.layers, s.LAYER_COLUMNS), np.int64)
