@@ -28,15 +28,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Slots:
-    """Where compiled attention finds a layer's keys and values: [G, capacity, D] buffers of the type of `like`.
+    """Where compiled attention finds keys and values. New rows go to slots first, first + 1, …; row r sees up to end + r.
 
-    The new rows go to slots first, first + 1, …; row r sees slots up to end + r.
+    positions: of every slot that the last row sees.
     """
 
     first: int
     end: int
-    capacity: int
-    like: np.ndarray
+    buffers: Buffers
+    positions: Tensor
 
 
 class Cache(ABC):
@@ -59,10 +59,6 @@ class Cache(ABC):
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         """Room for the next `rows` tokens in plain buffers, for compiled attention; None where the policy needs more."""
         return None
-
-    def addresses(self, layer: int) -> tuple[int, int]:
-        """Addresses of the key and value buffers that `slots` speaks of."""
-        raise NotImplementedError
 
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""
@@ -113,6 +109,7 @@ class Buffers:
         return np.empty(0, np.float32 if self.keys[0].dtype == torch.float32 else np.uint16)
 
     def addresses(self, layer: int) -> tuple[int, int]:
+        """Of the keys and of the values of `layer`."""
         return self.keys[layer].data_ptr(), self.values[layer].data_ptr()
 
     @property

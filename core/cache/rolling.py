@@ -49,10 +49,10 @@ class Rolling(Cache):
         narrower = any(reach.window is not None and reach.window < self.window for reach in reaches)
         if rows > 1 or narrower or self.layout.dtype == torch.float16:
             return None
-        return Slots(self.length % self.window, min(self.length, self.window - 1), self.window, self.buffers.like)
-
-    def addresses(self, layer: int) -> tuple[int, int]:
-        return self.buffers.addresses(layer)
+        first, end = self.length % self.window, min(self.length, self.window - 1)
+        positions = self.positions[: end + 1].clone()
+        positions[first] = self.length
+        return Slots(first, end, self.buffers, positions)
 
     def advance(self, count: int) -> None:
         super().advance(count)

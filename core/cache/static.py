@@ -35,10 +35,7 @@ class Static(Cache):
         if self.layout.dtype == torch.float16:
             return None
         self._make_room(self.length + rows)
-        return Slots(self.length, self.length, self.buffers.capacity, self.buffers.like)
-
-    def addresses(self, layer: int) -> tuple[int, int]:
-        return self.buffers.addresses(layer)
+        return Slots(self.length, self.length, self.buffers, self.positions[: self.length + rows])
 
     def _make_room(self, needed: int) -> None:
         if needed > self.buffers.capacity:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Cache
+from core.cache.base import Cache, Slots
 from core.decoder.fused import step as s
 from core.decoder.fused.crew import Crew
 from core.decoder.fused.table import Table, table_of
@@ -50,26 +49,26 @@ class Fused:
         slots = cache.slots(rows, reaches)
         assert slots is not None
         rotations = self._rotations(cache, rows)
-        layers = self._layers(cache, reaches)
+        layers = self._layers(slots, reaches)
         seen, capture = self._seen(probe, rows, slots.end + rows)
         logits = np.empty((head_rows, self.table.padded[3]), np.float32)
         shared = self._shared(rows)
         meeting, spent = np.zeros(8, np.int64), np.zeros((self.crew.threads, 4), np.int64)
         t = self.table
-        need = max(rows * self.decoder.traits.width, 0) + 2 * self.decoder.traits.head_size + slots.end + rows + x.shape[1]
+        need = x.size + 2 * self.decoder.traits.head_size + slots.end + rows + x.shape[1]
         start = perf_counter()
 
         def work(thread: int) -> None:
             s.step(
                 thread, self.crew.threads, meeting.ctypes.data, x.copy(), layers, t.parts, t.norms, t.places, t.head_norms,
-                t.biases, t.numbers, t.gelu, rotations, t.rope_of, slots.like, slots.capacity, slots.first, slots.end,
-                *shared, t.head_part, head_rows, logits, np.empty(need, np.float32),
+                t.biases, t.numbers, t.gelu, rotations, t.rope_of, slots.buffers.like, slots.buffers.capacity, slots.first,
+                slots.end, *shared, t.head_part, head_rows, logits, np.empty(need, np.float32),
                 np.empty(rows * t.most_groups, np.float32), seen, capture, spent[thread],
             )  # fmt: skip
 
         self.crew.run(work)
         self._charge(probe, spent[0], perf_counter() - start)
-        self._hand_over(probe, seen, capture, slots.end + rows, cache.length + rows)
+        self._hand_over(probe, seen, capture, slots)
         cache.advance(rows)
         return self._finished(logits)
 
@@ -88,11 +87,11 @@ class Fused:
             self._buffers[rows] = [np.empty((rows, width), np.float32) for width in widths]
         return self._buffers[rows]
 
-    def _layers(self, cache: Cache, reaches: Sequence[Reach]) -> np.ndarray:
+    def _layers(self, slots: Slots, reaches: Sequence[Reach]) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, block in enumerate(self.decoder.blocks):
             reach = reaches[index] & Reach(0, block.attention.window)
-            keys, values = cache.addresses(index)
+            keys, values = slots.buffers.addresses(index)
             layers[index, s.KEYS], layers[index, s.VALUES] = keys, values
             layers[index, s.SINKS] = reach.sinks
             layers[index, s.WINDOW] = s.NO_WINDOW if reach.window is None else reach.window
@@ -123,8 +122,8 @@ class Fused:
             probe.add(phase, seconds * count / total)
         probe.start()
 
-    def _hand_over(self, probe: Probe, seen: np.ndarray, capture: np.ndarray, slots: int, length: int) -> None:
-        positions: Any = np.arange(length - slots, length, dtype=np.int32)
+    def _hand_over(self, probe: Probe, seen: np.ndarray, capture: np.ndarray, slots: Slots) -> None:
+        positions = slots.positions.int().numpy()
         for layer in sorted(probe.attention_layers):
             probe.attention(layer, seen[capture[layer]].astype(np.float16), positions)
         if probe.attention_layers:

@@ -55,13 +55,23 @@ def _product(parts, first, last, x, sums, y, rows, thread, threads):
 
 @njit(nogil=True, fastmath=_FAST)
 def _norm(x, weight, eps, out, columns):
-    """RMS norm of one row; an empty weight copies."""
+    """RMS norm of one row."""
     total = np.float32(0)
     for i in range(columns):
         total += x[i] * x[i]
     factor = np.float32(1) / np.sqrt(total / np.float32(columns) + eps)
     for i in range(columns):
         out[i] = x[i] * factor * weight[i]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _norm_rows(x, present, weight, eps, out):
+    """Norm every row where the family has this norm, else copy."""
+    for row in range(len(x)):
+        if present:
+            _norm(x[row], weight, eps, out[row], x.shape[1])
+        else:
+            out[row] = x[row]
 
 
 @njit(nogil=True, fastmath=_FAST)
@@ -206,11 +216,7 @@ def step(
     now = ticks()
     for index in range(len(layers)):
         layer = layers[index]
-        for row in range(rows):
-            if places[BEFORE_ATTENTION]:
-                _norm(x[row], norms[index, BEFORE_ATTENTION], numbers[EPS], normed[row], columns)
-            else:
-                normed[row] = x[row]
+        _norm_rows(x, places[BEFORE_ATTENTION], norms[index, BEFORE_ATTENTION], numbers[EPS], normed)
         then, now = now, ticks()
         spent[NORM] += now - then
         _product(parts, layer[QKV], layer[OUT], normed, sums, qkv, rows, thread, threads)
@@ -235,11 +241,7 @@ def step(
         then, now = now, ticks()
         spent[ATTENTION] += now - then
         _add(x, y[:, :columns], places[AFTER_ATTENTION], norms[index, AFTER_ATTENTION], numbers, rest)
-        for row in range(rows):
-            if places[BEFORE_FFN]:
-                _norm(x[row], norms[index, BEFORE_FFN], numbers[EPS], normed[row], columns)
-            else:
-                normed[row] = x[row]
+        _norm_rows(x, places[BEFORE_FFN], norms[index, BEFORE_FFN], numbers[EPS], normed)
         then, now = now, ticks()
         spent[NORM] += now - then
         _product(parts, layer[GATE_UP], layer[DOWN], normed, sums, wide, rows, thread, threads)
@@ -255,8 +257,7 @@ def step(
         then, now = now, ticks()
         spent[FFN] += now - then
         _add(x, y[:, :columns], places[AFTER_FFN], norms[index, AFTER_FFN], numbers, rest)
-    for row in range(rows):
-        _norm(x[row], norms[len(layers), 0], numbers[EPS], normed[row], columns)
+    _norm_rows(x, True, norms[len(layers), 0], numbers[EPS], normed)
     then, now = now, ticks()
     spent[NORM] += now - then
     _product(parts, head_part, len(parts), normed[rows - head_rows :], sums, logits, head_rows, thread, threads)

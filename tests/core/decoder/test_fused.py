@@ -148,6 +148,15 @@ def test_that_captured_attention_equals_plain_torch() -> None:
         assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
 
 
+def test_that_a_ring_names_the_position_of_every_slot() -> None:
+    decoder, probe = decoder_for(), Probe(attention_layers=(1,))
+    ring = Rolling(RollingOptions(window=5), Layout((2,) * 3, 16, 200, torch.float32))
+    passes(session_for(decoder, True, ring, probe=probe), (1,) * 12)
+    _, positions = probe.take_attention()[1]
+    assert sorted(positions.tolist()) == [7, 8, 9, 10, 11]
+    assert positions[11 % 5] == 11
+
+
 def test_that_decoders_without_a_compiled_form_are_left_to_torch() -> None:
     decoder = decoder_for()
     decoder.traits = replace(decoder.traits, clip_qkv=2.0)
