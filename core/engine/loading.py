@@ -23,6 +23,7 @@ from core.models.info import ModelInfo
 
 _LOOK_EVERY = 0.05  # seconds
 _ROOM = 1.3  # free memory asked for, in bytes of the weights: conversion holds a matrix twice for a moment
+_MOST = 4  # as many as configurations stand side by side
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Prepared:
 
 
 class Prepareds:
-    """Loaded backends by the choices that made them, least recently used first; as many as memory holds."""
+    """Loaded backends by the choices that made them, least recently used first; as many as memory holds, four at most."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Prepared] = OrderedDict()
@@ -56,6 +57,9 @@ class Prepareds:
 
     def keep(self, config: RunConfig, info: ModelInfo, prepared: Prepared) -> None:
         self._kept[_key(config, info)] = prepared
+        while len(self._kept) > _MOST:
+            self._kept.popitem(last=False)
+            give_back()
         settle()
 
     def make_room(self, config: RunConfig, info: ModelInfo) -> None:

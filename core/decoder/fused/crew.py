@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
+
+
+@cache
+def crew(threads: int) -> Crew:
+    """The one crew of this process: models come and go, threads stay."""
+    return Crew(threads)
 
 
 class Crew:
@@ -25,6 +32,7 @@ class Crew:
         work(0)
         for _ in self._start:
             self._done.acquire()
+        self._work = None  # it holds a model, which must be free to go
 
     def _help(self, thread: int, start: threading.Semaphore) -> None:
         while True:

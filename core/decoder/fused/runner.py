@@ -13,7 +13,7 @@ from torch import Tensor
 from core.attention.mask import Reach
 from core.cache.base import Cache, Slots
 from core.decoder.fused import step as s
-from core.decoder.fused.crew import Crew
+from core.decoder.fused.crew import crew
 from core.decoder.fused.table import Table, table_of
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
@@ -26,7 +26,7 @@ class Fused:
 
     def __init__(self, decoder: Decoder, table: Table) -> None:
         self.decoder, self.table = decoder, table
-        self.crew = Crew(torch.get_num_threads())
+        self.crew = crew(torch.get_num_threads())
         self._buffers: dict[int, list[np.ndarray]] = {}
 
     @classmethod
