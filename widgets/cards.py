@@ -184,10 +184,6 @@ class ConfigurationsColumn(QWidget):
         if column == self._current:
             self.panel.set_effect(family, text, badge)
 
-    def clear_effects(self) -> None:
-        self._effects = [{} for _ in self._configs]
-        self._show_effects()
-
     def show_column(self, column: int) -> None:
         """Show another configuration."""
         if column != self._current and 0 <= column < len(self._configs):

@@ -109,11 +109,6 @@ def family_colour(name: str) -> QColor:
     return _colour(palette.FAMILIES.get(name))
 
 
-def phase_colour(name: str) -> QColor:
-    """A phase's colour, `decode.attention` and `attention` alike; grey for a name that has none."""
-    return _colour(palette.PHASES.get(name.rpartition(".")[2]))
-
-
 def source_colour(name: str) -> QColor:
     """The colour of a token's source: prompt, sampled, drafted, corrected, bonus."""
     return _colour(palette.SOURCES.get(name))

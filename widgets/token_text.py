@@ -48,11 +48,6 @@ class TokenText(TokenPane):
         self._mark()
         super().set_show_rejected(show)
 
-    @property
-    def cursor_item(self) -> int | None:
-        """The item under the cursor, None before there is one."""
-        return self._cursor
-
     def set_cursor(self, position: int) -> None:
         """Put the cursor on the token at `position` and show it; nothing is emitted."""
         if 0 <= position < len(self.item_at):

@@ -86,8 +86,17 @@ class Decoder:
     @property
     def nbytes(self) -> int:
         """Bytes of every resident matrix, the embedding once."""
-        blocks = (block.attention.qkv.nbytes + block.attention.out.nbytes + block.ffn.nbytes for block in self.blocks)
-        return sum(blocks) + self.head.nbytes + self.embed_nbytes
+        return self._attention_and_head_nbytes + sum(block.ffn.nbytes for block in self.blocks) + self.embed_nbytes
+
+    @property
+    def active_nbytes(self) -> int:
+        """Bytes of the matrices that one token's pass reads."""
+        return self._attention_and_head_nbytes + sum(block.ffn.active_nbytes for block in self.blocks)
+
+    @property
+    def _attention_and_head_nbytes(self) -> int:
+        blocks = (block.attention.qkv.nbytes + block.attention.out.nbytes for block in self.blocks)
+        return sum(blocks) + self.head.nbytes
 
     def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe) -> Tensor:
         """Hidden states [T, C] float32 of `tokens` [T], which follow what `cache` holds.

@@ -37,10 +37,7 @@ class LocalBackend(Backend):
 
     @property
     def pass_bytes(self) -> int:
-        parts = (
-            block.attention.qkv.nbytes + block.attention.out.nbytes + block.ffn.active_nbytes for block in self.decoder.blocks
-        )
-        return sum(parts) + self.decoder.head.nbytes
+        return self.decoder.active_nbytes
 
     @classmethod
     def load(cls, config: RunConfig, progress: Progress) -> LocalBackend:

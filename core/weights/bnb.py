@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from core.decoder.linear import Linear
-from core.decoder.plan import Plan, Source
+from core.decoder.plan import Plan
 from core.errors import BadInput
-from core.layers import parse_layers
-from core.technique import NoOptions
-from core.weights.native import Native
+from core.weights.chosen import ChosenLayers
 from core.weights.table import LayersOptions
 
 _OUTLIER = 6.0  # inputs of this size or more are multiplied in full precision (Dettmers et al. 2022, section 3.2)
@@ -23,26 +19,12 @@ _BLOCK = 64  # weights that share a scale in NF4
 _ROW_BY_ROW = 8  # up to here each row is computed as if it were alone, so that verifying a draft changes no token
 
 
-class _Bitsandbytes(ABC):
-    """The chosen layers' matrices in a format of bitsandbytes; the head and the other layers as the file stores them."""
+class _Bitsandbytes(ChosenLayers):
+    """The chosen layers' matrices in a format of bitsandbytes."""
 
     def __init__(self, options: LayersOptions, plan: Plan) -> None:
         self.library = _library()
-        self.layers = frozenset(parse_layers(options.layers, plan.traits.layers))
-        self.rest = Native(NoOptions(), plan)
-        self.kv_dtype = self.rest.kv_dtype
-
-    def linear(self, sources: Sequence[Source], bias: Tensor | None, layer: int | None) -> Linear:
-        if layer not in self.layers:
-            return self.rest.linear(sources, bias, layer)
-        return self.quantized(torch.cat([source.dense() for source in sources]), bias)
-
-    def embedding(self, source: Source) -> Callable[[Tensor], Tensor]:
-        return self.rest.embedding(source)
-
-    @abstractmethod
-    def quantized(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        """The product with weight [out, in] float32."""
+        super().__init__(options.layers, plan)
 
 
 class Int8(_Bitsandbytes):

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
-import torch
+from torch import Tensor
 
 from core.decoder.linear import Linear
-from core.decoder.plan import Plan, Source
-from core.layers import parse_layers
-from core.technique import NoOptions
-from core.weights.native import Native
+from core.decoder.plan import Plan
+from core.weights.chosen import ChosenLayers
 from core.weights.packed import Codes, Packed
 from core.weights.table import RtnOptions
 
 
-class Rtn:
-    """The chosen layers' matrices at `bits`; the head and the other layers as the file stores them."""
+class Rtn(ChosenLayers):
+    """The chosen layers' matrices at `bits`."""
 
     def __init__(self, options: RtnOptions, plan: Plan) -> None:
+        super().__init__(options.layers, plan)
         self.options = options
-        self.layers = frozenset(parse_layers(options.layers, plan.traits.layers))
-        self.rest = Native(NoOptions(), plan)
-        self.kv_dtype = self.rest.kv_dtype
 
-    def linear(self, sources: Sequence[Source], bias: torch.Tensor | None, layer: int | None) -> Linear:
-        if layer not in self.layers:
-            return self.rest.linear(sources, bias, layer)
-        weight = np.concatenate([source.dense().numpy() for source in sources])
-        return Packed(quantize(weight, self.options.bits, self.options.group_size), bias)
-
-    def embedding(self, source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
-        return self.rest.embedding(source)
+    def quantized(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        return Packed(quantize(weight.numpy(), self.options.bits, self.options.group_size), bias)
 
 
 def quantize(weight: np.ndarray, bits: int, group_size: int) -> Codes:

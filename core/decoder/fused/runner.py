@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from time import perf_counter
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Cache, Slots
+from core.cache.base import Buffers, Cache, Slots
 from core.decoder.fused import step as s
 from core.decoder.fused.crew import crew
 from core.decoder.fused.table import Table, table_of
@@ -27,6 +28,7 @@ class Fused:
     def __init__(self, decoder: Decoder, table: Table) -> None:
         self.decoder, self.table = decoder, table
         self.crew = crew(torch.get_num_threads())
+        self._runs: WeakKeyDictionary[Buffers, tuple[int, np.ndarray]] = WeakKeyDictionary()
         self._buffers: dict[int, list[np.ndarray]] = {}
 
     @classmethod
@@ -49,21 +51,25 @@ class Fused:
         slots = cache.slots(rows, reaches)
         assert slots is not None
         rotations = self._rotations(cache, rows)
-        layers = self._layers(slots, reaches)
+        layers = self._layers(slots.buffers, reaches)
         seen, capture = self._seen(probe, rows, slots.end + rows)
         logits = np.empty((head_rows, self.table.padded[3]), np.float32)
         shared = self._shared(rows)
         meeting, spent = np.zeros(8, np.int64), np.zeros((self.crew.threads, 4), np.int64)
         t = self.table
         need = x.size + 2 * self.decoder.traits.head_size + slots.end + rows + x.shape[1]
+        # Made here, since a helper thread that ran out of memory would leave the others waiting at a barrier.
+        private = [
+            (x.copy(), np.empty(need, np.float32), np.empty(rows * t.most_groups, np.float32)) for _ in range(self.crew.threads)
+        ]
         start = perf_counter()
 
         def work(thread: int) -> None:
+            own, scratch, sums = private[thread]
             s.step(
-                thread, self.crew.threads, meeting.ctypes.data, x.copy(), layers, t.parts, t.norms, t.places, t.head_norms,
+                thread, self.crew.threads, meeting.ctypes.data, own, layers, t.parts, t.norms, t.places, t.head_norms,
                 t.biases, t.numbers, t.gelu, rotations, t.rope_of, slots.buffers.like, slots.buffers.capacity, slots.first,
-                slots.end, *shared, t.head_part, head_rows, logits, np.empty(need, np.float32),
-                np.empty(rows * t.most_groups, np.float32), seen, capture, spent[thread],
+                slots.end, *shared, t.head_part, head_rows, logits, scratch, sums, seen, capture, spent[thread],
             )  # fmt: skip
 
         self.crew.run(work)
@@ -87,11 +93,19 @@ class Fused:
             self._buffers[rows] = [np.empty((rows, width), np.float32) for width in widths]
         return self._buffers[rows]
 
-    def _layers(self, slots: Slots, reaches: Sequence[Reach]) -> np.ndarray:
+    def _layers(self, buffers: Buffers, reaches: Sequence[Reach]) -> np.ndarray:
+        """The table of layers with what a run adds to it; made once for the buffers of a run, and again when they grow."""
+        capacity, layers = self._runs.get(buffers, (0, self.table.layers))
+        if capacity != buffers.capacity:
+            layers = self._layers_of(buffers, reaches)
+            self._runs[buffers] = buffers.capacity, layers
+        return layers
+
+    def _layers_of(self, buffers: Buffers, reaches: Sequence[Reach]) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, block in enumerate(self.decoder.blocks):
             reach = reaches[index] & Reach(0, block.attention.window)
-            keys, values = slots.buffers.addresses(index)
+            keys, values = buffers.addresses(index)
             layers[index, s.KEYS], layers[index, s.VALUES] = keys, values
             layers[index, s.SINKS] = reach.sinks
             layers[index, s.WINDOW] = s.NO_WINDOW if reach.window is None else reach.window

@@ -12,7 +12,6 @@ from core.decoder.fused.machine import array_at, barrier, call_product, exp, nar
 
 # Columns of a row of `parts`: one product. PART_ROW is the first output row it fills.
 FUNCTION, CODES, SCALES, OFFSETS, GROUPS, OCTETS, BLOCKS, PART_ROW = range(8)
-PART_COLUMNS = 8
 # Columns of a row of `layers`.
 QKV, OUT, GATE_UP, DOWN, KEYS, VALUES, KV_HEADS, ROPE, SINKS, WINDOW = range(10)
 LAYER_COLUMNS = 10
@@ -22,7 +21,7 @@ BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
 # Phases of `spent`.
 NORM, ATTENTION, FFN, HEAD = range(4)
 # Entries of `numbers`.
-EPS, SCALE, CAP, RESIDUAL, LOGIT_SCALE, LOGIT_CAP = range(6)
+EPS, SCALE, CAP, RESIDUAL = range(4)
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
