@@ -1,9 +1,10 @@
-"""What this machine can do: memory left for a run, and the measured speed of reading memory."""
+"""What this machine can do: memory left for a run, and the measured speeds of reading memory and of matrix products."""
 
 from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _BUFFER = 512 * 2**20  # bytes
 _MEASURE_FOR = 0.3  # seconds
 _ENOUGH = 5  # measurements
+_SIDE = 2048  # rows and columns of the matrices of a measured product
 
 
 def memory_available() -> int:
@@ -53,7 +55,7 @@ def measured_bandwidth() -> float | None:
     known = _known(path)
     speeds = known.setdefault(machine, [])
     if len(speeds) < _ENOUGH and memory_available() > 4 * _BUFFER:
-        speeds.append(_measure())
+        speeds.append(read_speed(cores()))
         _keep(path, known)
     return max(speeds, default=None)
 
@@ -75,14 +77,29 @@ def _keep(path: Path, known: dict[str, list[float]]) -> None:
         return  # a folder that cannot be written costs a new measurement next time, no run
 
 
-def _measure() -> float:
-    """The best of several reads, since whatever else runs can only slow one down."""
-    parts = np.array_split(np.empty(_BUFFER // 8, dtype=np.int64), cores())
-    with ThreadPoolExecutor(cores()) as pool:
+def read_speed(threads: int) -> float:
+    """Bytes per second that `threads` threads together read from memory now, best of several reads."""
+    parts = np.array_split(np.empty(_BUFFER // 8, dtype=np.int64), threads)
+    with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda part: part.fill(1), parts))
-        best, end = float("inf"), perf_counter() + _MEASURE_FOR
-        while perf_counter() < end:
-            began = perf_counter()
-            list(pool.map(np.sum, parts))
-            best = min(best, perf_counter() - began)
-    return _BUFFER / best
+        return _BUFFER / _best(lambda: list(pool.map(np.sum, parts)))
+
+
+def product_speed(dtype: str, threads: int) -> float:
+    """Operations per second of torch's product of two square matrices in `dtype` now, best of several; 2 n³ a product."""
+    import torch
+
+    torch.set_num_threads(threads)
+    one, other = (torch.ones(_SIDE, _SIDE, dtype=getattr(torch, dtype)) for _ in range(2))
+    torch.mm(one, other)  # the first product of a shape also chooses its kernel
+    return float(2 * _SIDE**3 / _best(lambda: torch.mm(one, other)))
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of several calls, since whatever else runs can only slow one down."""
+    best, end = float("inf"), perf_counter() + _MEASURE_FOR
+    while perf_counter() < end:
+        began = perf_counter()
+        work()
+        best = min(best, perf_counter() - began)
+    return best

@@ -13,7 +13,8 @@ import torch
 class Part:
     """A product as compiled code sees it: addresses of codes, scales and offsets, and blocks of sixteen output rows.
 
-    function: address of the compiled product (core/weights/kernel.py).
+    function: address of the compiled product (core/weights/kernel.py). groups: of input columns that share a scale; 0 for a
+    dense matrix, whose `units` are its input columns.
     """
 
     function: int
@@ -21,7 +22,7 @@ class Part:
     scales: int
     offsets: int
     groups: int
-    octets: int
+    units: int
     blocks: int
     rows: int
 
@@ -63,12 +64,13 @@ class Dense(Linear):
         return torch.nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
 
     def parts(self) -> list[Part] | None:
-        from core.weights.kernel import LANES, dense_product
+        from core.compiled.emitter import LANES
+        from core.weights.dense_kernel import dense_product
 
         if self.weight.device.type != "cpu" or self.out_features % LANES:
             return None
-        address, blocks = dense_product(self.weight.dtype).address, self.out_features // LANES
-        return [Part(address, self.weight.data_ptr(), 0, 0, 1, self.in_features, blocks, self.out_features)]
+        address, blocks = dense_product(self.weight.dtype), self.out_features // LANES
+        return [Part(address, self.weight.data_ptr(), 0, 0, 0, self.in_features, blocks, self.out_features)]
 
     @property
     def nbytes(self) -> int:

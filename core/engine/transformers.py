@@ -166,7 +166,7 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def _state_name(model: Any) -> str:
     """The argument, and the field of the output, that carries the state from pass to pass."""
     known = inspect.signature(model.forward).parameters
-    name = next((name for name in ("past_key_values", "cache_params", "state") if name in known), None)
+    name = next((name for name in ("cache", "past_key_values", "cache_params", "state") if name in known), None)
     if name is None:
         raise BadInput(f"{model.config.model_type}: this architecture keeps no state between passes, so it cannot generate")
     return name
@@ -174,7 +174,7 @@ def _state_name(model: Any) -> str:
 
 def _new_state(model: Any, name: str) -> DynamicCache | None:
     """An empty cache, with recurrent layers where the model has them; None where the model makes its state itself."""
-    if name != "past_key_values":
+    if name not in ("cache", "past_key_values"):
         return None
     # Layers with a sliding window are kept whole too: their mask hides what is out of reach, and they can be rewound.
     shaped = DynamicCache(config=model.config)

@@ -6,25 +6,24 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 _i16, _i32, _i64, _f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-PRODUCT_ARGUMENTS = 12
 
 
 @intrinsic
-def call_product(context: Any, address: Any, arguments: Any) -> Any:
-    """Call the product at `address` with a tuple of integers."""
+def call(context: Any, address: Any, arguments: Any) -> Any:
+    """Call the function at `address`, which returns nothing, with a tuple of integers."""
+    count = len(arguments)
 
     def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_i64] * PRODUCT_ARGUMENTS)
-        values = [builder.extract_value(args[1], i) for i in range(PRODUCT_ARGUMENTS)]
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+        kind = ir.FunctionType(ir.VoidType(), [_i64] * count)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.extract_value(args[1], i) for i in range(count)])
         return _context.get_dummy_value()
 
-    return types.void(types.intp, types.UniTuple(types.intp, PRODUCT_ARGUMENTS)), emit
+    return types.void(types.intp, types.UniTuple(types.intp, count)), emit
 
 
 @intrinsic
@@ -79,16 +78,6 @@ def bits_to_float(context: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def half_to_float(context: Any, bits: Any) -> Any:
-    """The float32 equal to a float16 held in uint16."""
-
-    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), _f32)
-
-    return types.float32(types.uint16), emit
-
-
-@intrinsic
 def float_to_bits(context: Any, value: Any) -> Any:
     """The 32 bits of a float32."""
 
@@ -108,24 +97,25 @@ def array_at(context: Any, address: Any) -> Any:
     return types.voidptr(types.intp), emit
 
 
+@njit(inline="always")
+def floats(address, count):
+    """The float32 array at `address`."""
+    return carray(array_at(address), (count,), np.float32)
+
+
+@njit(inline="always")
+def matrix(address, rows, columns):
+    """The float32 array [rows, columns] at `address`."""
+    return carray(array_at(address), (rows, columns), np.float32)
+
+
 def _function(builder: Any, name: str, result: Any, parameters: list[Any]) -> Any:
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, parameters), name)
 
 
-def widen(value):
-    """A stored key or value as float32: float32 itself, or bfloat16 held in uint16."""
-
-
 def narrow(value, like):
     """A float32 as the type of `like`; bfloat16 rounds to nearest, ties to even."""
-
-
-@overload(widen)
-def _widen(value):
-    if value == types.uint16:
-        return lambda value: bits_to_float(np.uint32(value) << np.uint32(16))
-    return lambda value: value
 
 
 @overload(narrow)

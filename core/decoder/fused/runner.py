@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
@@ -11,15 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attention.kernel import TOGETHER
 from core.attention.mask import Reach
 from core.cache.base import Buffers, Cache, Slots
-from core.decoder.fused import step as s
-from core.decoder.fused.crew import crew
+from core.compiled.jit import callable_at
+from core.compiled.crew import crew
+from core.decoder.fused.records import NO_WINDOW, PASS, PHASES
+from core.decoder.fused.step import step
 from core.decoder.fused.table import Table, table_of
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 
-_PHASES = ("norm", "attention", "ffn", "head")
+
+@dataclass
+class _Run:
+    """What stays from pass to pass of one run: its cache's buffers in the model's tables."""
+
+    capacity: int
+    tables: tuple[int, ...]  # addresses of cosines
+    model: np.ndarray
+    layers: np.ndarray
 
 
 class Fused:
@@ -28,8 +40,9 @@ class Fused:
     def __init__(self, decoder: Decoder, table: Table) -> None:
         self.decoder, self.table = decoder, table
         self.crew = crew(torch.get_num_threads())
-        self._runs: WeakKeyDictionary[Buffers, tuple[int, np.ndarray]] = WeakKeyDictionary()
-        self._buffers: dict[int, list[np.ndarray]] = {}
+        self._runs: WeakKeyDictionary[Buffers, _Run] = WeakKeyDictionary()
+        self._rooms: dict[int, _Room] = {}
+        self._step = callable_at(step.address, 3)
 
     @classmethod
     def of(cls, decoder: Decoder) -> Fused | None:
@@ -45,103 +58,124 @@ class Fused:
     def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe, all_logits: bool) -> Tensor:
         """Logits [T or 1, V] float32 of `tokens` [T], which follow what `cache` holds."""
         probe.start()
-        rows, head_rows = len(tokens), len(tokens) if all_logits else 1
+        rows = len(tokens)
         x = (self.decoder.embed(tokens) * self.decoder.traits.embed_scale).numpy()
         probe.lap("embed")
         slots = cache.slots(rows, reaches)
         assert slots is not None
-        rotations = self._rotations(cache, rows)
-        layers = self._layers(slots.buffers, reaches)
-        seen, capture = self._seen(probe, rows, slots.end + rows)
-        logits = np.empty((head_rows, self.table.padded[3]), np.float32)
-        shared = self._shared(rows)
-        meeting, spent = np.zeros(8, np.int64), np.zeros((self.crew.threads, 4), np.int64)
-        t = self.table
-        need = x.size + 2 * self.decoder.traits.head_size + slots.end + rows + x.shape[1]
-        # Made here, since a helper thread that ran out of memory would leave the others waiting at a barrier.
-        private = [
-            (x.copy(), np.empty(need, np.float32), np.empty(rows * t.most_groups, np.float32)) for _ in range(self.crew.threads)
-        ]
+        for rope in self.decoder.ropes:
+            rope.reserve(cache.length + rows, cache.layout.tokens)
+        run = self._run(slots.buffers, reaches)
+        room = self._room(rows)
+        job = room.job(x, slots, cache.length, rows if all_logits else 1, probe)
         start = perf_counter()
-
-        def work(thread: int) -> None:
-            own, scratch, sums = private[thread]
-            s.step(
-                thread, self.crew.threads, meeting.ctypes.data, own, layers, t.parts, t.norms, t.places, t.head_norms,
-                t.biases, t.numbers, t.gelu, rotations, t.rope_of, slots.buffers.like, slots.buffers.capacity, slots.first,
-                slots.end, *shared, t.head_part, head_rows, logits, scratch, sums, seen, capture, spent[thread],
-            )  # fmt: skip
-
-        self.crew.run(work)
-        self._charge(probe, spent[0], perf_counter() - start)
-        self._hand_over(probe, seen, capture, slots)
+        model, address = run.model.ctypes.data, job.ctypes.data
+        self.crew.run(lambda thread: self._step(thread, model, address))
+        self._charge(probe, room.spent[0], perf_counter() - start)
+        self._hand_over(probe, room, slots)
         cache.advance(rows)
-        return self._finished(logits)
+        return self._finished(room.logits[: rows if all_logits else 1])
 
     def _finished(self, logits: np.ndarray) -> Tensor:
         traits = self.decoder.traits
-        out = torch.from_numpy(logits)[:, : self.decoder.head.out_features]
+        out = torch.from_numpy(logits[:, : self.decoder.head.out_features].copy())
         if traits.logit_scale != 1:
             out = out * traits.logit_scale
         return traits.logit_cap * torch.tanh(out / traits.logit_cap) if traits.logit_cap else out
 
-    def _shared(self, rows: int) -> list[np.ndarray]:
-        """qkv, mixed, wide, hidden and y for passes of `rows` rows."""
-        if rows not in self._buffers:
-            t, traits = self.table, self.decoder.traits
-            widths = (t.padded[0], traits.query_heads * traits.head_size, t.padded[1], traits.ffn_width, t.padded[2])
-            self._buffers[rows] = [np.empty((rows, width), np.float32) for width in widths]
-        return self._buffers[rows]
+    def _room(self, rows: int) -> _Room:
+        if rows not in self._rooms:
+            self._rooms[rows] = _Room(self.table, rows, self.crew.threads)
+        return self._rooms[rows]
+
+    def _run(self, buffers: Buffers, reaches: Sequence[Reach]) -> _Run:
+        """Made once for the buffers of a run, and again when they or the tables of rotations grow."""
+        run, tables = self._runs.get(buffers), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
+        if run is None or (run.capacity, run.tables) != (buffers.capacity, tables):
+            layers = self._layers(buffers, reaches)
+            model = self.table.for_cache(buffers.keys[0].dtype)
+            model["layers"] = layers.ctypes.data
+            run = self._runs[buffers] = _Run(buffers.capacity, tables, model, layers)
+        return run
 
     def _layers(self, buffers: Buffers, reaches: Sequence[Reach]) -> np.ndarray:
-        """The table of layers with what a run adds to it; made once for the buffers of a run, and again when they grow."""
-        capacity, layers = self._runs.get(buffers, (0, self.table.layers))
-        if capacity != buffers.capacity:
-            layers = self._layers_of(buffers, reaches)
-            self._runs[buffers] = buffers.capacity, layers
-        return layers
-
-    def _layers_of(self, buffers: Buffers, reaches: Sequence[Reach]) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, block in enumerate(self.decoder.blocks):
             reach = reaches[index] & Reach(0, block.attention.window)
-            keys, values = buffers.addresses(index)
-            layers[index, s.KEYS], layers[index, s.VALUES] = keys, values
-            layers[index, s.SINKS] = reach.sinks
-            layers[index, s.WINDOW] = s.NO_WINDOW if reach.window is None else reach.window
+            layers["keys"][index], layers["values"][index] = buffers.addresses(index)
+            layers["sinks"][index] = reach.sinks
+            layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
+            if block.attention.rope is not None:
+                layers["cos"][index] = block.attention.rope.cos.data_ptr()
+                layers["sin"][index] = block.attention.rope.sin.data_ptr()
         return layers
-
-    def _rotations(self, cache: Cache, rows: int) -> np.ndarray:
-        """[ropes, cos and sin, T, D]; only the first half of the rotated values is filled."""
-        size, position = self.decoder.traits.head_size, cache.length
-        rotations = np.zeros((max(1, len(self.decoder.ropes)), 2, rows, size), np.float32)
-        for index, rope in enumerate(self.decoder.ropes):
-            rope.reserve(position + rows, cache.layout.tokens)
-            half = rope.rope.size // 2
-            rotations[index, 0, :, :half] = rope.cos[position : position + rows].numpy()
-            rotations[index, 1, :, :half] = rope.sin[position : position + rows].numpy()
-        return rotations
-
-    def _seen(self, probe: Probe, rows: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
-        wanted = sorted(probe.attention_layers)
-        capture = np.full(self.decoder.traits.layers, -1)
-        capture[wanted] = np.arange(len(wanted))
-        heads = self.decoder.traits.query_heads
-        return np.zeros((len(wanted), heads, rows, slots) if wanted else (1, 1, 1, 1), np.float32), capture
 
     def _charge(self, probe: Probe, spent: np.ndarray, seconds: float) -> None:
         """Share the measured time among the phases by the clock ticks of thread 0."""
         total = int(spent.sum()) or 1
-        for phase, count in zip(_PHASES, spent.tolist(), strict=True):
+        for phase, count in zip(PHASES, spent.tolist(), strict=True):
             probe.add(phase, seconds * count / total)
         probe.start()
 
-    def _hand_over(self, probe: Probe, seen: np.ndarray, capture: np.ndarray, slots: Slots) -> None:
+    def _hand_over(self, probe: Probe, room: _Room, slots: Slots) -> None:
+        if not probe.attention_layers:
+            return
         positions = slots.positions.int().numpy()
-        for layer in sorted(probe.attention_layers):
-            probe.attention(layer, seen[capture[layer]].astype(np.float16), positions)
-        if probe.attention_layers:
-            probe.lap("capture")
+        for layer, weights in zip(sorted(probe.attention_layers), room.seen, strict=True):
+            probe.attention(layer, weights.astype(np.float16), positions)
+        probe.lap("capture")
+
+
+class _Room:
+    """Buffers for passes of `rows` rows, and the record that points to them."""
+
+    def __init__(self, table: Table, rows: int, threads: int) -> None:
+        m = {name: int(table.model[name][0]) for name in table.model.dtype.names or ()}
+        self.heads, self.kv_layers, size = m["query_heads"], m["layer_count"], m["head_size"]
+        self.private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
+        widths = {
+            "qkv": m["qkv_width"], "queries": self.heads * size, "mixed": self.heads * size, "wide": m["wide_width"],
+            "inner": m["ffn_width"], "output": m["output_width"], "logits": m["logits_width"],
+        }  # fmt: skip
+        self.arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
+        self.logits = self.arrays["logits"]
+        self.private = np.empty(threads * self.private_size, np.uint8)
+        self.scores = np.empty((self.heads * rows, 0), np.float32)
+        self.seen = np.empty((0, self.heads, rows, 0), np.float32)
+        self.capture = np.full(self.kv_layers, -1)
+        self.meeting, self.spent = np.zeros(1, np.int64), np.zeros((threads, len(PHASES)), np.int64)
+        self.record = np.zeros(1, PASS)
+        for name, array in self.arrays.items():
+            self.record[name] = array.ctypes.data
+        self.record["private"], self.record["capture"] = self.private.ctypes.data, self.capture.ctypes.data
+        self.record["meeting"], self.record["spent"] = self.meeting.ctypes.data, self.spent.ctypes.data
+        self.record["rows"], self.record["threads"], self.record["private_size"] = rows, threads, self.private_size
+
+    def job(self, x: np.ndarray, slots: Slots, position: int, head_rows: int, probe: Probe) -> np.ndarray:
+        """The record of one pass; `x` must outlive it."""
+        record, seen = self.record, slots.end + len(x)
+        self._make_room(seen, probe)
+        self.meeting[0] = 0
+        self.spent[:] = 0
+        like = slots.buffers.keys[0].dtype
+        record[0]["x"] = x.ctypes.data
+        for name, value in (
+            ("scores", self.scores.ctypes.data), ("stride", self.scores.shape[1]), ("seen", self.seen.ctypes.data),
+            ("slots", seen), ("head_rows", head_rows), ("kv_bytes", like.itemsize), ("capacity", slots.buffers.capacity),
+            ("slot", slots.first), ("end", slots.end), ("position", position),
+        ):  # fmt: skip
+            record[name] = value
+        return record
+
+    def _make_room(self, slots: int, probe: Probe) -> None:
+        """For the scores of `slots` slots, with what the kernel overwrites after and between them."""
+        if self.scores.shape[1] < slots + 2 * TOGETHER:
+            self.scores = np.empty((len(self.scores), 2 * slots + 2 * TOGETHER), np.float32)
+        wanted = sorted(probe.attention_layers)
+        if wanted:
+            self.seen = np.zeros((len(wanted), self.heads, self.record["rows"][0], slots), np.float32)
+        self.capture[:] = -1
+        self.capture[wanted] = np.arange(len(wanted))
 
 
 def enabled() -> bool:

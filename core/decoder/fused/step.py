@@ -1,266 +1,132 @@
-"""The compiled step: every thread calls `step` once a pass, with its own number.
-
-Arrays: x [T, C] is private to a thread; qkv, mixed, hidden, y and logits are shared. All are float32.
-"""
+"""The compiled step: every thread calls it once a pass, with its own number."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-from numba import carray, njit
+from numba import carray, cfunc, njit, types
 
-from core.decoder.fused.machine import array_at, barrier, call_product, exp, narrow, ticks, widen
+from core.decoder.fused import attention
+from core.decoder.fused.machine import array_at, barrier, call, floats, matrix, ticks
+from core.decoder.fused.records import (
+    AFTER_ATTENTION,
+    AFTER_FFN,
+    ATTENTION,
+    BEFORE_ATTENTION,
+    BEFORE_FFN,
+    FFN,
+    HEAD,
+    LAYER,
+    MODEL,
+    NORM,
+    PART,
+    PASS,
+)
+from core.decoder.fused.vectors import FAST, add_rows, gate_rows, norm_rows
 
-# Columns of a row of `parts`: one product. PART_ROW is the first output row it fills.
-FUNCTION, CODES, SCALES, OFFSETS, GROUPS, OCTETS, BLOCKS, PART_ROW = range(8)
-# Columns of a row of `layers`.
-QKV, OUT, GATE_UP, DOWN, KEYS, VALUES, KV_HEADS, ROPE, SINKS, WINDOW = range(10)
-LAYER_COLUMNS = 10
-NO_WINDOW = 1 << 60
-# Rows of `norms` for each layer.
-BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
-# Phases of `spent`.
-NORM, ATTENTION, FFN, HEAD = range(4)
-# Entries of `numbers`.
-EPS, SCALE, CAP, RESIDUAL = range(4)
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _product(parts, first, last, x, sums, y, rows, thread, threads):
-    """This thread's share of the output rows of parts first … last − 1."""
-    width = x.shape[1]
-    summed = -1
+@njit(nogil=True)
+def _product(m, parts, first, last, x, width, y, y_width, rows, room, thread, threads):
+    """This thread's share of the output rows of parts first … last − 1. room: the address of space for quantized x."""
+    values, scales = room, room + 2 * rows * m.widest
+    sums, shares = scales + 4 * rows * m.most_groups, scales + 8 * rows * m.most_groups
+    quantized = 0
     for index in range(first, last):
         part = parts[index]
-        groups = part[GROUPS]
-        if groups != summed:
-            size = width // groups
-            for row in range(rows):
-                for group in range(groups):
-                    total = np.float32(0)
-                    for k in range(group * size, (group + 1) * size):
-                        total += x[row, k]
-                    sums[row * groups + group] = total
-            summed = groups
-        begin = part[BLOCKS] * thread // threads
-        end = part[BLOCKS] * (thread + 1) // threads
+        if part.groups and part.groups != quantized:
+            quantized = part.groups
+            call(m.quantizer, (x, values, scales, sums, shares, rows * quantized, width // quantized))
+        begin, end = part.blocks * thread // threads, part.blocks * (thread + 1) // threads
         if end > begin:
-            call_product(part[FUNCTION], (
-                part[CODES], part[SCALES], part[OFFSETS], x.ctypes.data, sums.ctypes.data,
-                y.ctypes.data + 4 * part[PART_ROW], groups, part[OCTETS], y.shape[1], begin, end, rows,
+            call(part.function, (
+                part.codes, part.scales, part.offsets, values if part.groups else x, scales, sums, shares,
+                y + 4 * part.first_row, part.groups, part.units, y_width, begin, end, rows,
             ))  # fmt: skip
 
 
-@njit(nogil=True, fastmath=_FAST)
-def _norm(x, weight, eps, out, columns):
-    """RMS norm of one row."""
-    total = np.float32(0)
-    for i in range(columns):
-        total += x[i] * x[i]
-    factor = np.float32(1) / np.sqrt(total / np.float32(columns) + eps)
-    for i in range(columns):
-        out[i] = x[i] * factor * weight[i]
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _norm_rows(x, present, weight, eps, out):
-    """Norm every row where the family has this norm, else copy."""
-    for row in range(len(x)):
-        if present:
-            _norm(x[row], weight, eps, out[row], x.shape[1])
-        else:
-            out[row] = x[row]
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _add(x, y, present, weight, numbers, scratch):
-    """x += residual scale · norm(y), row by row."""
-    columns = x.shape[1]
-    for row in range(len(x)):
-        source = y[row]
-        if present:
-            _norm(y[row], weight, numbers[EPS], scratch, columns)
-            source = scratch
-        for i in range(columns):
-            x[row, i] += source[i] * numbers[RESIDUAL]
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _rotate(vector, cos, sin, half):
-    for i in range(half):
-        a, b = vector[i], vector[i + half]
-        vector[i] = a * cos[i] - b * sin[i]
-        vector[i + half] = b * cos[i] + a * sin[i]
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _scores(q, keys, first, last, scores, at, numbers):
-    """scores[at …] = scaled q · keys[first … last − 1]; returns the highest of them."""
-    size = len(q)
-    highest = np.float32(-3.0e38)
-    for s in range(first, last):
-        dot = np.float32(0)
-        for d in range(size):
-            dot += q[d] * widen(keys[s, d])
-        dot *= numbers[SCALE]
-        if numbers[CAP] != 0:
-            dot = np.tanh(dot / numbers[CAP]) * numbers[CAP]
-        scores[at + s - first] = dot
-        highest = max(highest, dot)
-    return highest
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _mix(scores, at, values, first, last, out):
-    """out += Σ scores[at + s] · values[first + s]."""
-    for s in range(first, last):
-        p = scores[at + s - first]
-        for d in range(len(out)):
-            out[d] += p * widen(values[s, d])
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _attend(q, keys, values, sinks, first, end, scores, out, numbers):
-    """Softmax attention of one head of one row over slots 0 … sinks − 1 and first … end; leaves the weights in `scores`."""
-    count = sinks + end + 1 - first
-    highest = max(_scores(q, keys, 0, sinks, scores, 0, numbers), _scores(q, keys, first, end + 1, scores, sinks, numbers))
-    total = np.float32(0)
-    for s in range(count):
-        scores[s] = exp(scores[s] - highest)
-        total += scores[s]
-    factor = np.float32(1) / total
-    for s in range(count):
-        scores[s] *= factor
-    out[:] = 0
-    _mix(scores, 0, values, 0, sinks, out)
-    _mix(scores, sinks, values, first, end + 1, out)
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _store(qkv, head, heads, keys, values, slot, rotation, half, norm, numbers, scratch):
-    """Norm and rotate the new keys of KV head `head` and write keys and values into the cache."""
-    size = keys.shape[1]
-    key_at, value_at = head * size, (heads + head) * size
-    for row in range(len(qkv)):
-        scratch[:size] = qkv[row, key_at : key_at + size]
-        if len(norm):
-            _norm(qkv[row, key_at : key_at + size], norm, numbers[EPS], scratch, size)
-        _rotate(scratch, rotation[0, row], rotation[1, row], half)
-        for d in range(size):
-            keys[slot + row, d] = narrow(scratch[d], keys[0, 0])
-            values[slot + row, d] = narrow(qkv[row, value_at + d], values[0, 0])
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _attention(
-    qkv, layer, like, capacity, slot, end, rotation, head_norms, numbers, scratch, mixed, seen, capture, thread, threads
-):
-    """This thread's heads of every row; the KV heads that they read are written by each thread that needs them."""
-    rows, size = len(qkv), rotation.shape[2]
-    kv_heads, half = layer[KV_HEADS], layer[ROPE]
-    heads = mixed.shape[1] // size
-    items = heads * rows
-    written = -1
-    q, room, scores = scratch[:size], scratch[size : 2 * size], scratch[2 * size :]
-    for item in range(items * thread // threads, items * (thread + 1) // threads):
-        head, row = item // rows, item % rows
-        group = head * kv_heads // heads
-        offset = group * capacity * size * like.itemsize
-        keys = carray(array_at(layer[KEYS] + offset), (capacity, size), like.dtype)
-        values = carray(array_at(layer[VALUES] + offset), (capacity, size), like.dtype)
-        if group != written:
-            _store(qkv[:, heads * size :], group, kv_heads, keys, values, slot, rotation, half, head_norms[1], numbers, room)
-            written = group
-        q[:] = qkv[row, head * size : (head + 1) * size]
-        if len(head_norms[0]):
-            _norm(qkv[row, head * size : (head + 1) * size], head_norms[0], numbers[EPS], q, size)
-        _rotate(q, rotation[0, row], rotation[1, row], half)
-        first = max(0, end + row + 1 - layer[WINDOW])
-        sinks = min(layer[SINKS], first)
-        _attend(q, keys, values, sinks, first, end + row, scores, mixed[row, head * size : (head + 1) * size], numbers)
-        if capture >= 0:
-            seen[capture, head, row, :sinks] = scores[:sinks]
-            seen[capture, head, row, first : end + row + 1] = scores[sinks : sinks + end + row + 1 - first]
-
-
-@njit(nogil=True, fastmath=_FAST)
-def _gate(wide, hidden, gelu, thread, threads):
-    """hidden = act(gate) · up for this thread's neurons; `wide` holds gate then up."""
-    width = hidden.shape[1]
-    begin, end = width * thread // threads, width * (thread + 1) // threads
-    for row in range(len(hidden)):
-        for i in range(begin, end):
-            g = wide[row, i]
-            # gelu's tanh form is x · σ(2·0.79788456·(x + 0.044715 x³)).
-            z = np.float32(1.5957691216) * (g + np.float32(0.044715) * g * g * g) if gelu else g
-            hidden[row, i] = g / (np.float32(1) + exp(-z)) * wide[row, width + i]
-
-
-# Kept on disk by Numba, which looks at the age of this file alone: touch it when machine.py changes.
-@njit(nogil=True, fastmath=_FAST, cache=True)
-def step(
-    thread, threads, meeting, x, layers, parts, norms, places, head_norms, biases, numbers, gelu, rotations, rope_of, like,
-    capacity, slot, end, qkv, mixed, wide, hidden, y, head_part, head_rows, logits, scratch, sums, seen, capture, spent,
-):  # fmt: skip
-    """One pass of `len(x)` rows through all layers and, for the last `head_rows` of them, the head.
-
-    places [4] says which norms of a layer exist; biases are added where they are not empty; seen [L or 1, H, T, slots]
-    receives attention weights of layers that `capture` names; spent [4] collects clock ticks by phase.
-    """
-    rows, columns = x.shape
-    normed = scratch[: rows * columns].reshape(rows, columns)
-    rest = scratch[rows * columns :]
-    epoch = 0
+@njit(nogil=True)
+def _charge(spent, phase, since):
     now = ticks()
-    for index in range(len(layers)):
+    spent[phase] += now - since
+    return now
+
+
+@njit(nogil=True, fastmath=FAST)
+def _walk(thread, m, p):
+    """One pass of p.rows rows through all layers and, for the last p.head_rows of them, the head."""
+    rows, width, threads = p.rows, m.width, p.threads
+    parts = carray(array_at(m.parts), m.part_count, PART)
+    layers = carray(array_at(m.layers), m.layer_count, LAYER)
+    norms = carray(array_at(m.norms), (m.layer_count + 1, 4, width), np.float32)
+    capture = carray(array_at(p.capture), m.layer_count, np.int64)
+    spent = carray(array_at(p.spent), (threads, 4), np.int64)[thread]
+    own = p.private + thread * p.private_size
+    x, wide_room = matrix(own, rows, width), own + 4 * rows * width
+    room = wide_room + 4 * rows * m.widest
+    normed, heads = matrix(wide_room, rows, width), matrix(wide_room, rows, m.query_heads * m.head_size)
+    one, output = floats(wide_room, m.widest), matrix(p.output, rows, m.output_width)
+    inner = matrix(p.inner, rows, m.ffn_width)
+    x[:] = matrix(p.x, rows, width)
+    epoch, now = 0, ticks()
+    for index in range(m.layer_count):
         layer = layers[index]
-        _norm_rows(x, places[BEFORE_ATTENTION], norms[index, BEFORE_ATTENTION], numbers[EPS], normed)
-        then, now = now, ticks()
-        spent[NORM] += now - then
-        _product(parts, layer[QKV], layer[OUT], normed, sums, qkv, rows, thread, threads)
-        epoch += 1
-        barrier(meeting, epoch, threads)
-        if biases.shape[1] and thread == 0:
-            for row in range(rows):
-                for i in range(biases.shape[1]):
-                    qkv[row, i] += biases[index, i]
-        if biases.shape[1]:
-            epoch += 1
-            barrier(meeting, epoch, threads)
-        _attention(
-            qkv, layer, like, capacity, slot, end, rotations[rope_of[index]], head_norms[index], numbers, rest, mixed,
-            seen, capture[index], thread, threads,
-        )  # fmt: skip
-        epoch += 1
-        barrier(meeting, epoch, threads)
-        _product(parts, layer[OUT], layer[GATE_UP], mixed, sums, y, rows, thread, threads)
-        epoch += 1
-        barrier(meeting, epoch, threads)
-        then, now = now, ticks()
-        spent[ATTENTION] += now - then
-        _add(x, y[:, :columns], places[AFTER_ATTENTION], norms[index, AFTER_ATTENTION], numbers, rest)
-        _norm_rows(x, places[BEFORE_FFN], norms[index, BEFORE_FFN], numbers[EPS], normed)
-        then, now = now, ticks()
-        spent[NORM] += now - then
-        _product(parts, layer[GATE_UP], layer[DOWN], normed, sums, wide, rows, thread, threads)
-        epoch += 1
-        barrier(meeting, epoch, threads)
-        _gate(wide, hidden, gelu, thread, threads)
-        epoch += 1
-        barrier(meeting, epoch, threads)
-        following = layers[index + 1, QKV] if index + 1 < len(layers) else head_part
-        _product(parts, layer[DOWN], following, hidden, sums, y, rows, thread, threads)
-        epoch += 1
-        barrier(meeting, epoch, threads)
-        then, now = now, ticks()
-        spent[FFN] += now - then
-        _add(x, y[:, :columns], places[AFTER_FFN], norms[index, AFTER_FFN], numbers, rest)
-    _norm_rows(x, True, norms[len(layers), 0], numbers[EPS], normed)
-    then, now = now, ticks()
-    spent[NORM] += now - then
-    _product(parts, head_part, len(parts), normed[rows - head_rows :], sums, logits, head_rows, thread, threads)
-    epoch += 1
-    barrier(meeting, epoch, threads)
-    then, now = now, ticks()
-    spent[HEAD] += now - then
+        norm_rows(x, m.norm_before_attention, norms[index, BEFORE_ATTENTION], m.eps, normed)
+        now = _charge(spent, NORM, now)
+        _product(m, parts, layer.qkv, layer.out, wide_room, width, p.qkv, m.qkv_width, rows, room, thread, threads)
+        barrier(p.meeting, epoch + 1, threads)
+        attention.place_heads(m, p, layer, one, thread)
+        barrier(p.meeting, epoch + 2, threads)
+        attention.score(m, p, layer, thread)
+        barrier(p.meeting, epoch + 3, threads)
+        attention.weigh(m, p, layer, capture[index], thread)
+        barrier(p.meeting, epoch + 4, threads)
+        attention.mix(m, p, layer, m.mix_blocks, thread)
+        barrier(p.meeting, epoch + 5, threads)
+        attention.gather(m, p, layer, heads)
+        _product(
+            m, parts, layer.out, layer.gate_up, wide_room, heads.shape[1], p.output, m.output_width, rows, room, thread, threads
+        )
+        barrier(p.meeting, epoch + 6, threads)
+        now = _charge(spent, ATTENTION, now)
+        add_rows(x, output, m.norm_after_attention, norms[index, AFTER_ATTENTION], m.eps, m.residual, one)
+        norm_rows(x, m.norm_before_ffn, norms[index, BEFORE_FFN], m.eps, normed)
+        now = _charge(spent, NORM, now)
+        _product(m, parts, layer.gate_up, layer.down, wide_room, width, p.wide, m.wide_width, rows, room, thread, threads)
+        barrier(p.meeting, epoch + 7, threads)
+        gate_rows(matrix(p.wide, rows, m.wide_width), inner, m.gelu, thread, threads)
+        barrier(p.meeting, epoch + 8, threads)
+        _product(m, parts, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, rows, room, thread, threads)
+        barrier(p.meeting, epoch + 9, threads)
+        now = _charge(spent, FFN, now)
+        add_rows(x, output, m.norm_after_ffn, norms[index, AFTER_FFN], m.eps, m.residual, one)
+        epoch += 9
+    norm_rows(x, True, norms[m.layer_count, 0], m.eps, normed)
+    now = _charge(spent, NORM, now)
+    last = wide_room + 4 * (rows - p.head_rows) * width
+    _product(m, parts, m.head_part, m.part_count, last, width, p.logits, m.logits_width, p.head_rows, room, thread, threads)
+    barrier(p.meeting, epoch + 1, threads)
+    _charge(spent, HEAD, now)
+
+
+def _compiled(sources: int) -> Any:
+    """The step as a C function. Numba keeps it on disk under its own code and this closure: a change in what it calls
+    changes `sources`, and it is compiled again."""
+
+    @cfunc(types.void(types.intp, types.intp, types.intp), cache=True)
+    def step(thread, model, run):
+        if thread != sources:  # always so
+            _walk(thread, carray(array_at(model), 1, MODEL)[0], carray(array_at(run), 1, PASS)[0])
+
+    return step
+
+
+def _digest() -> int:
+    """A number no thread has, made of the sources of this package."""
+    text = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    return -1 - int.from_bytes(hashlib.sha256(text).digest()[:6], "little")
+
+
+step = _compiled(_digest())

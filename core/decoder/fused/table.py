@@ -1,47 +1,103 @@
-"""A decoder as the tables of addresses and numbers that the compiled step walks through."""
+"""A decoder as the records of addresses and sizes that the compiled step walks through."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from core.attention.kernel import mix_blocks, mix_kernel, scores_kernel
 from core.decoder.feed_forward import Gated, gelu_tanh
-from core.decoder.fused import step as s
+from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Decoder, RmsNorm
+from core.weights.activations import quantizer
 
 _PLACES = ("before_attention", "after_attention", "before_ffn", "after_ffn")
 
 
-@dataclass(frozen=True)
 class Table:
-    """What does not change from pass to pass. parts [P, 8] are the products, layer by layer and then the head."""
+    """What does not change from pass to pass: `model` is the record, and the arrays that it points into are kept here.
 
-    layers: np.ndarray
-    parts: np.ndarray
-    head_part: int
-    norms: np.ndarray
-    places: np.ndarray
-    head_norms: np.ndarray
-    biases: np.ndarray
-    numbers: np.ndarray
-    rope_of: np.ndarray
-    gelu: bool
-    most_groups: int
-    padded: tuple[int, int, int, int]  # widths of qkv, gate_up, y and logits with rows padded to whole blocks
+    layers [L]: addresses of keys, values, cosines and sines, sinks and windows are for the run to fill in.
+    """
+
+    def __init__(self, decoder: Decoder, products: list[list[Part]]) -> None:
+        self.first = np.cumsum([0, *(len(parts) for parts in products)])
+        self.parts = _parts(products)
+        self.norms = _norms(decoder)
+        self.vectors: list[np.ndarray] = []
+        self.layers = np.array([self._layer(decoder, index) for index in range(decoder.traits.layers)])
+        self.model = np.zeros(1, MODEL)
+        self._point()
+        self._size(decoder, products)
+        self._shape(decoder)
+
+    def for_cache(self, dtype: torch.dtype) -> np.ndarray:
+        """The record for a cache of this number format."""
+        size = int(self.model["head_size"][0])
+        model = self.model.copy()
+        model["scores_kernel"], model["mix_kernel"] = scores_kernel(size, dtype), mix_kernel(size, dtype)
+        return model
+
+    def _point(self) -> None:
+        for name in ("parts", "layers", "norms"):
+            self.model[name] = getattr(self, name).ctypes.data
+        self.model["quantizer"] = quantizer()
+
+    def _size(self, decoder: Decoder, products: list[list[Part]]) -> None:
+        L, traits = decoder.traits.layers, decoder.traits
+        widths = [sum(part.blocks for part in parts) * 16 for parts in products]
+        qkv, out, wide, down = (max(widths[role : 4 * L : 4]) for role in range(4))
+        sizes = {
+            "part_count": len(self.parts), "layer_count": L, "width": traits.width, "query_heads": traits.query_heads,
+            "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
+            "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
+            "most_groups": max(1, *self.parts["groups"]), "mix_blocks": mix_blocks(traits.head_size),
+            "widest": max(traits.width, traits.ffn_width, traits.query_heads * traits.head_size),
+        }  # fmt: skip
+        for name, value in sizes.items():
+            self.model[name] = value
+
+    def _shape(self, decoder: Decoder) -> None:
+        """The traits of the family."""
+        traits, block = decoder.traits, decoder.blocks[0]
+        assert isinstance(block.ffn, Gated)
+        for place in _PLACES:
+            self.model[f"norm_{place}"] = getattr(block, place) is not None
+        self.model["gelu"] = block.ffn.activation is gelu_tanh
+        self.model["eps"], self.model["scale"] = traits.eps, traits.attention_scale
+        self.model["cap"], self.model["residual"] = traits.attention_cap, traits.residual_scale
+
+    def _layer(self, decoder: Decoder, index: int) -> np.ndarray:
+        attention, layer = decoder.blocks[index].attention, np.zeros((), LAYER)
+        for name, first in zip(("qkv", "out", "gate_up", "down", "end"), self.first[4 * index :], strict=False):
+            layer[name] = first
+        layer["kv_heads"] = attention.kv_heads
+        layer["half"] = 0 if attention.rope is None else attention.rope.rope.size // 2
+        layer["biases"] = self._address(attention.qkv.bias)
+        for name, norm in (("q_norm", attention.q_norm), ("k_norm", attention.k_norm)):
+            layer[name] = self._address(None if norm is None else norm.weight)
+        return layer
+
+    def _address(self, vector: torch.Tensor | None) -> int:
+        """Of the vector in float32; 0 where there is none."""
+        if vector is None:
+            return 0
+        self.vectors.append(np.ascontiguousarray(vector.float().numpy()))
+        return int(self.vectors[-1].ctypes.data)
 
 
 def table_of(decoder: Decoder) -> Table | None:
     """The tables of `decoder`, or None where one of its parts has no fused form."""
     if not all(_unbiased(block.ffn) and _simple(block.attention) for block in decoder.blocks) or decoder.traits.clip_qkv:
         return None
-    linears = [list(_linears(block.attention, block.ffn)) for block in decoder.blocks]
-    products = [linear.parts() for layer in linears for linear in layer] + [decoder.head.parts()]
+    linears = [linear for block in decoder.blocks for linear in _linears(block.attention, block.ffn)]
+    products = [linear.parts() for linear in [*linears, decoder.head]]
     if any(parts is None for parts in products):
         return None
-    return _Builder(decoder, [list(parts or ()) for parts in products]).table()
+    return Table(decoder, [list(parts or ()) for parts in products])
 
 
 def _simple(attention: Attention) -> bool:
@@ -57,78 +113,23 @@ def _linears(attention: Attention, ffn: object) -> Sequence[Linear]:
     return attention.qkv, attention.out, ffn.gate_up, ffn.down
 
 
-class _Builder:
-    def __init__(self, decoder: Decoder, products: list[list[Part]]) -> None:
-        self.decoder, self.products, self.traits = decoder, products, decoder.traits
-        self.first = np.cumsum([0, *(len(parts) for parts in products)])
-
-    def table(self) -> Table:
-        L = self.traits.layers
-        widths = [sum(part.blocks for part in parts) * 16 for parts in self.products]
-        qkv, out, wide, down = (max(widths[role : 4 * L : 4]) for role in range(4))
-        return Table(
-            self._layers(), self._parts(), int(self.first[4 * L]), self._norms(), self._places(),
-            self._head_norms(), self._biases(), self._numbers(), self._rope_of(), self._gelu(),
-            max(part.groups for parts in self.products for part in parts), (qkv, wide, max(out, down), widths[-1]),
-        )  # fmt: skip
-
-    def _parts(self) -> np.ndarray:
-        rows = [
-            (part.function, part.codes, part.scales, part.offsets, part.groups, part.octets, part.blocks, start)
-            for parts in self.products
-            for part, start in zip(parts, _starts(parts), strict=True)
-        ]
-        return np.array(rows, np.int64)
-
-    def _layers(self) -> np.ndarray:
-        layers = np.zeros((self.traits.layers, s.LAYER_COLUMNS), np.int64)
-        for index, block in enumerate(self.decoder.blocks):
-            layers[index, s.QKV : s.DOWN + 1] = self.first[4 * index : 4 * index + 4]
-            rope = block.attention.rope
-            layers[index, s.KV_HEADS] = block.attention.kv_heads
-            layers[index, s.ROPE] = 0 if rope is None else rope.rope.size // 2
-        return layers
-
-    def _norms(self) -> np.ndarray:
-        norms = np.zeros((self.traits.layers + 1, 4, self.traits.width), np.float32)
-        for index, block in enumerate(self.decoder.blocks):
-            for place, name in enumerate(_PLACES):
-                norm: RmsNorm | None = getattr(block, name)
-                if norm is not None:
-                    norms[index, place] = norm.weight.numpy()
-        norms[-1, 0] = self.decoder.norm.weight.numpy()
-        return norms
-
-    def _places(self) -> np.ndarray:
-        return np.array([getattr(self.decoder.blocks[0], name) is not None for name in _PLACES])
-
-    def _head_norms(self) -> np.ndarray:
-        """[L, 2, D] for q and k, or [L, 2, 0] where heads are not normed."""
-        pairs = [(block.attention.q_norm, block.attention.k_norm) for block in self.decoder.blocks]
-        rows = [[norm.weight.numpy() for norm in pair if norm is not None] for pair in pairs]
-        return np.array(rows, np.float32) if all(rows) else np.zeros((len(rows), 2, 0), np.float32)
-
-    def _biases(self) -> np.ndarray:
-        """[L, width of qkv], or [L, 0]."""
-        biases = [block.attention.qkv.bias for block in self.decoder.blocks]
-        rows = [bias.float().numpy() for bias in biases if bias is not None]
-        return np.array(rows, np.float32) if rows else np.zeros((len(biases), 0), np.float32)
-
-    def _numbers(self) -> np.ndarray:
-        t = self.traits
-        return np.array([t.eps, t.attention_scale, t.attention_cap, t.residual_scale], np.float32)
-
-    def _rope_of(self) -> np.ndarray:
-        known = list(self.decoder.ropes)
-        ropes = [block.attention.rope for block in self.decoder.blocks]
-        return np.array([0 if rope is None else next(i for i, one in enumerate(known) if one is rope) for rope in ropes])
-
-    def _gelu(self) -> bool:
-        ffn = self.decoder.blocks[0].ffn
-        assert isinstance(ffn, Gated)
-        return ffn.activation is gelu_tanh
+def _parts(products: list[list[Part]]) -> np.ndarray:
+    rows = []
+    for parts in products:
+        ends = np.cumsum([part.rows for part in parts])
+        for part, end in zip(parts, ends, strict=True):
+            sizes = part.groups, part.units, part.blocks, int(end) - part.rows
+            rows.append((part.function, part.codes, part.scales, part.offsets, *sizes))
+    return np.array(rows, PART)
 
 
-def _starts(parts: list[Part]) -> list[int]:
-    ends = np.cumsum([part.rows for part in parts])
-    return [int(end) - part.rows for end, part in zip(ends, parts, strict=True)]
+def _norms(decoder: Decoder) -> np.ndarray:
+    """[L + 1, 4, C] float32; the last row begins with the final norm."""
+    norms = np.zeros((decoder.traits.layers + 1, 4, decoder.traits.width), np.float32)
+    for index, block in enumerate(decoder.blocks):
+        for place, name in enumerate(_PLACES):
+            norm: RmsNorm | None = getattr(block, name)
+            if norm is not None:
+                norms[index, place] = norm.weight.numpy()
+    norms[-1, 0] = decoder.norm.weight.numpy()
+    return norms

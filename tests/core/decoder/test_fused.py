@@ -107,7 +107,7 @@ def test_that_the_compiled_step_equals_plain_torch(family: str) -> None:
 def test_that_it_multiplies_packed_weights_of_every_width(bits: int) -> None:
     decoder = decoder_for("llama", "weights.name=rtn", f"weights.bits={bits}", "weights.group_size=32")
     difference = passes(session_for(decoder, True), (5, 1, 2)) - passes(session_for(decoder, False), (5, 1, 2))
-    assert difference.abs().max() < 1e-4
+    assert difference.abs().max() < 5e-4  # sums in another order can move an activation by a step of its 16 bits
 
 
 @pytest.mark.parametrize("reach", [Reach(0, 6), Reach(3, 6), Reach(4, 1)])

@@ -26,6 +26,11 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def allowed(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What rounding activations to 16 bits can add to each product [T, N], and float32 sums a little more."""
+    return (x.abs().amax(1, keepdim=True) * weight.abs().sum(1) * 2**-16) + 1e-4 * (1 + (x @ weight.T).abs())
+
+
 def rounded(weight: torch.Tensor, bits: int, group_size: int) -> torch.Tensor:
     """Each group of a row on an even grid from its least to its largest value, the grid's ends in float16."""
     rows = []
@@ -49,7 +54,7 @@ def test_that_rtn_multiplies_by_the_nearest_step_of_each_group(bits: int, group_
     assert (linear.dense() - expected).abs().max() < 1e-5
     for rows in (1, 5, 70):
         x = random(rows, 100)
-        assert (linear(x) - (x @ expected.T + bias)).abs().max() < 1e-4
+        assert ((linear(x) - (x @ expected.T + bias)).abs() <= allowed(x, expected)).all()
 
 
 def test_that_bytes_shrink_with_bits_to_codes_and_scales() -> None:
@@ -86,15 +91,14 @@ def test_that_a_gguf_type_is_multiplied_by_its_own_values(kind: str, tiny_plan: 
     assert (linear.dense() - expected).abs().max() <= 1e-6 * expected.abs().max()
     for rows in (1, 5, 70):
         x = random(rows, 512)
-        product = x @ expected.T
-        assert (linear(x) - product).abs().max() < 1e-4 * max(1, product.abs().max())
+        assert ((linear(x) - x @ expected.T).abs() <= allowed(x, expected)).all()
 
 
 def test_that_matrices_of_different_types_are_joined(tiny_plan: Plan) -> None:
     (first, a), (second, b) = stored("Q4_1", 32, 256), stored("Q6_K", 48, 256)
     bias, x = random(80), random(3, 256)
     linear = Native(NoOptions(), tiny_plan).linear([first, second], bias, 0)
-    assert (linear(x) - (x @ torch.cat([a, b]).T + bias)).abs().max() < 1e-3
+    assert ((linear(x) - (x @ torch.cat([a, b]).T + bias)).abs() <= allowed(x, torch.cat([a, b]))).all()
     assert first.nbytes + second.nbytes <= linear.nbytes < 1.3 * (first.nbytes + second.nbytes)
 
 

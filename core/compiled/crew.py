@@ -1,4 +1,4 @@
-"""The threads that walk through the compiled step together with the caller."""
+"""The threads that run compiled code together with the caller."""
 
 from __future__ import annotations
 

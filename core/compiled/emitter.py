@@ -1,0 +1,122 @@
+"""A function under construction in LLVM IR: loops, vectors of sixteen, loads and stores at integer addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from core.compiled.jit import compiled
+
+LANES = 16
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+F32, F16 = ir.FloatType(), ir.HalfType()
+
+Value = Any
+Body = Callable[[Value, list[Value]], Sequence[Value]]
+
+
+def vector(kind: Any, lanes: int = LANES) -> Any:
+    return ir.VectorType(kind, lanes)
+
+
+VI32, VF32 = vector(I32), vector(F32)
+
+
+class Emitter:
+    """One function of integers that returns nothing. Arguments are attributes, by name."""
+
+    def __init__(self, name: str, arguments: str) -> None:
+        self.name, self.module = name, ir.Module(name)
+        self.names = arguments.split()
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(self.names))
+        self.function = ir.Function(self.module, kind, name)
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self._arguments = dict(zip(self.names, self.function.args, strict=True))
+
+    def __getattr__(self, name: str) -> Value:
+        try:
+            return self.__dict__["_arguments"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def finish(self) -> int:
+        """Compile; returns the address."""
+        self.b.ret_void()
+        return compiled(str(self.module), self.name)
+
+    def loop(self, first: Value, last: Value, carried: Sequence[Value], body: Body, step: int = 1) -> list[Value]:
+        """for i in range(first, last, step): carried = body(i, carried); returns what is carried in the end."""
+        b, before = self.b, self.b.block
+        head, inner, done = (self.function.append_basic_block(part) for part in ("head", "body", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64)
+        phis = [b.phi(value.type) for value in carried]
+        b.cbranch(b.icmp_signed("<", index, last), inner, done)
+        b.position_at_end(inner)
+        after = body(index, phis)
+        following = b.add(index, number(step))
+        for phi, start, new in zip([index, *phis], [first, *carried], [following, *after], strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(new, b.block)
+        b.branch(head)
+        b.position_at_end(done)
+        return phis
+
+    def cases(self, value: Value, known: Iterable[int], body: Callable[[int], object]) -> None:
+        """Do body(n) where `value` is n of `known`, and nothing for any other."""
+        done = self.function.append_basic_block("done")
+        choice = self.b.switch(value, done)
+        for n in known:
+            case = self.function.append_basic_block(f"case{n}")
+            choice.add_case(number(n), case)
+            self.b.position_at_end(case)
+            body(n)
+            self.b.branch(done)
+        self.b.position_at_end(done)
+
+    def at(self, base: Value, index: Value, size: int) -> Value:
+        """base + index · size, with index a value or a number."""
+        offset = number(index * size) if isinstance(index, int) else self.b.mul(index, number(size))
+        return self.b.add(base, offset)
+
+    def load(self, address: Value, kind: Any, align: int) -> Value:
+        value = self.b.load(self.b.inttoptr(address, kind.as_pointer()))
+        value.align = align
+        return value
+
+    def store(self, value: Value, address: Value, align: int = 4) -> None:
+        self.b.store(value, self.b.inttoptr(address, value.type.as_pointer())).align = align
+
+    def spread(self, scalar: Value, lanes: int = LANES) -> Value:
+        """A vector with `scalar` in every lane."""
+        undefined = ir.Constant(vector(scalar.type, lanes), ir.Undefined)
+        first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        return self.b.shuffle_vector(first, undefined, ir.Constant(vector(I32, lanes), [0] * lanes))
+
+    def call(self, name: str, kind: Any, *values: Value) -> Value:
+        """An LLVM intrinsic."""
+        known = self.module.globals.get(name)
+        function = known or ir.Function(self.module, ir.FunctionType(kind, [value.type for value in values]), name)
+        return self.b.call(function, values)
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        suffix = f"v{a.type.count}f32" if isinstance(a.type, ir.VectorType) else "f32"
+        return self.call(f"llvm.fma.{suffix}", a.type, a, b, c)
+
+    def prefetch(self, address: Value) -> None:
+        """Ask for the cache line at `address`."""
+        pointer = self.b.inttoptr(address, I8.as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(I32, n) for n in (0, 3, 1)))
+
+
+def number(value: int) -> Value:
+    return ir.Constant(I64, value)
+
+
+def constant(kind: Any, value: float) -> Value:
+    """A vector of one value, or a scalar."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)

@@ -1,0 +1,80 @@
+"""From LLVM IR to callable machine code, kept on disk so that it is compiled once a machine."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from core.errors import RunFailed
+from core.files import replacing
+from core.folders import cache_folder
+
+_DIGEST = hashlib.sha256
+_kept: list[Any] = []  # the libraries own the code
+
+
+def compiled(ir: str, name: str) -> int:
+    """The address of function `name` of the module `ir`."""
+    path = cache_folder() / "compiled" / f"{_DIGEST(f'{_host()} {ir}'.encode()).hexdigest()[:32]}.o"
+    code = _stored(path) or _made(ir, path)
+    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name).link(_jit(), path.stem)
+    _kept.append(library)
+    return int(library[name])
+
+
+@cache
+def callable_at(address: int, arguments: int) -> Callable[..., None]:
+    """The compiled function at `address`, which takes integers, for calls from Python; other threads run meanwhile."""
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(address)
+
+
+def _stored(path: Path) -> bytes | None:
+    """The object code in `path`; None where there is none or it is damaged."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    digest, code = content[:32], content[32:]
+    return code if _DIGEST(code).digest() == digest else None
+
+
+def _made(ir: str, path: Path) -> bytes:
+    machine = _machine()
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    builder.getModulePassManager().run(module, builder)
+    code: bytes = machine.emit_object(module)
+    with suppress(RunFailed, OSError):  # a cache that cannot be written costs a second at the next start
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(_DIGEST(code).digest() + code)
+    return code
+
+
+@cache
+def _host() -> str:
+    """What the code depends on besides its IR."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return f"{llvmlite.__version__} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+
+
+@cache
+def _machine() -> Any:
+    _host()
+    target = llvm.Target.from_default_triple()
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return target.create_target_machine(cpu, features, opt=3, reloc="pic", codemodel="default", jit=True)
+
+
+@cache
+def _jit() -> Any:
+    return llvm.create_lljit_compiler(_machine())

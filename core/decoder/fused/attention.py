@@ -1,0 +1,151 @@
+"""Attention of the compiled step, in four parts with a barrier after each.
+
+Threads divide heads, then slots of the cache, then heads again, then columns of the values. Scores of a row lie side by
+side: of the sinks that the layer's window has left behind first, then, from a multiple of four on, of the slots from the
+first that any row of the pass sees.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from core.decoder.fused.machine import array_at, call, floats, matrix, narrow
+from core.decoder.fused.vectors import FAST, exponentials, highest_of, norm, rotate
+
+
+@njit(nogil=True, fastmath=FAST)
+def place_heads(m, p, layer, room, thread):
+    """Queries and keys are biased, normed and rotated, keys and values written into the cache."""
+    size, heads, kv_heads = m.head_size, m.query_heads, layer.kv_heads
+    shared = heads // kv_heads
+    qkv = matrix(p.qkv, p.rows, m.qkv_width)
+    items = heads + kv_heads
+    for head in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+        for row in range(p.rows):
+            part = qkv[row, head * size : (head + 1) * size]
+            if layer.biases:
+                _add(part, floats(layer.biases + 4 * head * size, size))
+            if head < heads:
+                index = (head // shared * p.rows + row) * shared + head % shared
+                target = floats(p.queries + 4 * index * size, size)
+                _turn(part, layer.q_norm, m.eps, layer, p.position + row, target)
+                continue
+            key = room[:size]
+            _turn(part, layer.k_norm, m.eps, layer, p.position + row, key)
+            values = qkv[row, (head + kv_heads) * size : (head + kv_heads + 1) * size]
+            if layer.biases:
+                _add(values, floats(layer.biases + 4 * (head + kv_heads) * size, size))
+            at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
+            _write(key, layer.keys + at, p.kv_bytes)
+            _write(values, layer.values + at, p.kv_bytes)
+
+
+@njit(nogil=True, fastmath=FAST)
+def _add(vector, bias):
+    for i in range(len(vector)):
+        vector[i] += bias[i]
+
+
+@njit(nogil=True, fastmath=FAST)
+def _turn(source, norm_weight, eps, layer, position, target):
+    """target = source, normed where the family norms heads, and rotated to `position`."""
+    if norm_weight:
+        norm(source, floats(norm_weight, len(source)), eps, target)
+    else:
+        target[:] = source
+    if layer.half:
+        at = 4 * position * layer.half
+        rotate(target, floats(layer.cos + at, layer.half), floats(layer.sin + at, layer.half))
+
+
+@njit(nogil=True, fastmath=FAST)
+def _write(source, address, kv_bytes):
+    """Into the cache, in its number format: float32 or bfloat16."""
+    if kv_bytes == 4:
+        floats(address, len(source))[:] = source
+    else:
+        target = carray(array_at(address), (len(source),), np.uint16)
+        for i in range(len(source)):
+            target[i] = narrow(source[i], target[0])
+
+
+@njit(nogil=True)
+def _span(p, layer):
+    """Sinks kept apart, the first slot after them that a row sees, the end, and the place of slot 0 among the scores."""
+    first = max(0, p.end + 1 - layer.window)
+    if layer.sinks >= first:
+        return 0, 0, p.end + p.rows, 0
+    return layer.sinks, first, p.end + p.rows, (layer.sinks + 3) // 4 * 4 - first
+
+
+@njit(nogil=True)
+def score(m, p, layer, thread):
+    """This thread's slots with all queries."""
+    sinks, first, stop, origin = _span(p, layer)
+    fours = (stop - first + 3) // 4
+    begin = first + fours * thread // p.threads * 4
+    end = min(stop, first + fours * (thread + 1) // p.threads * 4)
+    queries = m.query_heads // layer.kv_heads * p.rows
+    for head in range(layer.kv_heads):
+        keys = layer.keys + head * p.capacity * m.head_size * p.kv_bytes
+        q = p.queries + 4 * head * queries * m.head_size
+        scores = p.scores + 4 * head * queries * p.stride
+        if sinks and thread == 0:
+            call(m.scores_kernel, (keys, q, queries, scores, p.stride, 0, sinks, 0))
+        if end > begin:
+            call(m.scores_kernel, (keys, q, queries, scores, p.stride, begin, end, origin))
+
+
+@njit(nogil=True, fastmath=FAST)
+def weigh(m, p, layer, seen, thread):
+    """Softmax of this thread's rows of scores; what a row does not see weighs nothing."""
+    _, _, stop, origin = _span(p, layer)
+    shared = m.query_heads // layer.kv_heads
+    items = m.query_heads * p.rows
+    for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+        row = item // shared % p.rows
+        scores = floats(p.scores + 4 * item * p.stride, stop + origin)
+        from_ = max(0, p.end + row + 1 - layer.window)
+        sunk, begin, end = min(layer.sinks, from_), from_ + origin, p.end + row + 1 + origin
+        highest = max(highest_of(scores, 0, sunk, m.scale, m.cap), highest_of(scores, begin, end, m.scale, m.cap))
+        total = exponentials(scores, 0, sunk, highest) + exponentials(scores, begin, end, highest)
+        scores[sunk:begin] = 0
+        scores[end:] = 0
+        factor = np.float32(1) / total
+        for i in range(len(scores)):
+            scores[i] *= factor
+        if seen >= 0:
+            head = item // (shared * p.rows) * shared + item % shared
+            shown = floats(p.seen + 4 * ((seen * m.query_heads + head) * p.rows + row) * p.slots, p.slots)
+            shown[:sunk] = scores[:sunk]
+            shown[from_ : p.end + row + 1] = scores[begin:end]
+
+
+@njit(nogil=True)
+def mix(m, p, layer, blocks, thread):
+    """This thread's columns of the weighted sums of values; a head has `blocks` blocks of columns."""
+    sinks, first, stop, origin = _span(p, layer)
+    queries = m.query_heads // layer.kv_heads * p.rows
+    width = m.head_size // blocks
+    begin, end = layer.kv_heads * blocks * thread // p.threads, layer.kv_heads * blocks * (thread + 1) // p.threads
+    for head in range(begin // blocks, (end + blocks - 1) // blocks):
+        first_block, last_block = max(0, begin - head * blocks), min(blocks, end - head * blocks)
+        sums = p.mixed + 4 * head * queries * m.head_size
+        matrix(sums, queries, m.head_size)[:, first_block * width : last_block * width] = 0
+        values = layer.values + head * p.capacity * m.head_size * p.kv_bytes
+        weights = p.scores + 4 * head * queries * p.stride
+        if sinks:
+            call(m.mix_kernel, (values, weights, queries, p.stride, sums, 0, sinks, 0, first_block, last_block))
+        call(m.mix_kernel, (values, weights, queries, p.stride, sums, first, stop, origin, first_block, last_block))
+
+
+@njit(nogil=True)
+def gather(m, p, layer, out):
+    """mixed [H · T, D], by KV head, row and query head, to rows of heads."""
+    shared, size = m.query_heads // layer.kv_heads, m.head_size
+    mixed = matrix(p.mixed, m.query_heads * p.rows, size)
+    for head in range(m.query_heads):
+        for row in range(p.rows):
+            index = (head // shared * p.rows + row) * shared + head % shared
+            out[row, head * size : (head + 1) * size] = mixed[index]

@@ -1,0 +1,43 @@
+"""What the compiled step works on: records of addresses and sizes, as NumPy makes them and compiled code reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _integers(names: str) -> list[tuple[str, type]]:
+    return [(name, np.int64) for name in names.split()]
+
+
+# One product. groups and units: see core/decoder/linear.py; first_row: the first output row it fills.
+PART = np.dtype(_integers("function codes scales offsets groups units blocks first_row"))
+
+# One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
+# norms are 0 where there are none.
+LAYER = np.dtype(_integers("qkv out gate_up down end keys values kv_heads cos sin half sinks window biases q_norm k_norm"))
+NO_WINDOW = 1 << 60
+
+# Rows of `norms` for each layer.
+BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
+# Phases of `spent`.
+NORM, ATTENTION, FFN, HEAD = range(4)
+PHASES = ("norm", "attention", "ffn", "head")
+
+# What stays from pass to pass: see Table in core/decoder/fused/table.py.
+MODEL = np.dtype(
+    _integers("parts layers norms quantizer scores_kernel mix_kernel part_count layer_count width query_heads head_size")
+    + _integers("ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest mix_blocks")
+    + _integers("norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn gelu")
+    + [(name, np.float32) for name in ("eps", "scale", "cap", "residual")]
+)
+
+# One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries, mixed [H · T, D], by KV
+# head, row, query head; scores [H · T, stride]; wide [T, wide_width]; inner [T, F]; output [T, output_width];
+# logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64 [L]: which of `seen` a layer fills, or
+# −1. meeting int64 [1]; spent int64 [threads, 4]: clock ticks by phase.
+# private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
+# slots up to end + r.
+PASS = np.dtype(
+    _integers("x qkv queries mixed scores wide inner output logits seen capture meeting spent private rows head_rows threads")
+    + _integers("private_size stride slots kv_bytes capacity slot end position")
+)

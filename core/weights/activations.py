@@ -1,0 +1,104 @@
+"""Activations as 16-bit integers with a scale for each group of columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from core.compiled.emitter import F32, I16, I32, VF32, VI32, Emitter, Value, constant, number, vector
+from core.compiled.jit import callable_at
+from core.weights.kernel import LARGEST
+
+QUANTIZER_ARGUMENTS = 7
+_SMALLEST = 1e-30  # of a group's largest magnitude: no scale is a denormal
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Rows as products take them: values int16 [T, K], scales float32, sums int32 and shares float32 [T, groups]."""
+
+    values: np.ndarray
+    scales: np.ndarray
+    sums: np.ndarray
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, groups: int) -> Quantized:
+        """x float32 [T, K] in `groups` equal groups of columns."""
+        scales, shares = np.empty((2, len(x), groups), np.float32)
+        made = cls(np.empty(x.shape, np.int16), scales, np.empty((len(x), groups), np.int32), shares)
+        call = callable_at(quantizer(), QUANTIZER_ARGUMENTS)
+        call(x.ctypes.data, *made.addresses(0), len(x) * groups, x.shape[1] // groups)
+        return made
+
+    def addresses(self, first: int) -> tuple[int, ...]:
+        """Of what belongs to row `first` and those after it."""
+        return tuple(part[first:].ctypes.data for part in (self.values, self.scales, self.sums, self.shares))
+
+
+@cache
+def quantizer() -> int:
+    """The address of the compiled rounding of rows to 16 bits.
+
+    Called with addresses: x float32 [rows, groups · width], q int16 of that shape, scales float32, sums int32 and shares
+    float32 (scale · sum) [rows, groups]; then rows · groups and width.
+    """
+    e = Emitter("quantize16", "x q scales sums shares count width")
+
+    def group(index: Value, _: list[Value]) -> list[Value]:
+        x = e.at(e.x, e.b.mul(index, e.width), 4)
+        q = e.at(e.q, e.b.mul(index, e.width), 2)
+        largest = _largest(e, x)
+        scale = e.b.fdiv(largest, constant(F32, LARGEST))
+        inverse = e.b.fdiv(constant(F32, LARGEST), largest)
+        e.store(scale, e.at(e.scales, index, 4))
+        total = _rounded(e, x, q, inverse)
+        e.store(total, e.at(e.sums, index, 4))
+        e.store(e.b.fmul(scale, e.b.sitofp(total, F32)), e.at(e.shares, index, 4))
+        return []
+
+    e.loop(number(0), e.count, [], group)
+    return e.finish()
+
+
+def _whole(e: Emitter) -> Value:
+    """Columns of a group that fill vectors."""
+    return e.b.and_(e.width, number(-16))
+
+
+def _largest(e: Emitter, x: Value) -> Value:
+    """The largest magnitude of a group."""
+
+    def many(i: Value, carried: list[Value]) -> list[Value]:
+        size = e.call("llvm.fabs.v16f32", VF32, e.load(e.at(x, i, 4), VF32, 4))
+        return [e.call("llvm.maxnum.v16f32", VF32, size, carried[0])]
+
+    def one(i: Value, carried: list[Value]) -> list[Value]:
+        size = e.call("llvm.fabs.f32", F32, e.load(e.at(x, i, 4), F32, 4))
+        return [e.call("llvm.maxnum.f32", F32, size, carried[0])]
+
+    vectors = e.loop(number(0), _whole(e), [constant(VF32, _SMALLEST)], many, step=16)[0]
+    largest = e.call("llvm.vector.reduce.fmax.v16f32", F32, vectors)
+    return e.loop(_whole(e), e.width, [largest], one)[0]
+
+
+def _rounded(e: Emitter, x: Value, q: Value, inverse: Value) -> Value:
+    """Write a group as integers; returns their sum."""
+
+    def many(i: Value, carried: list[Value]) -> list[Value]:
+        near = e.call("llvm.rint.v16f32", VF32, e.b.fmul(e.load(e.at(x, i, 4), VF32, 4), e.spread(inverse)))
+        whole = e.b.fptosi(near, VI32)
+        e.store(e.b.trunc(whole, vector(I16)), e.at(q, i, 2), 2)
+        return [e.b.add(carried[0], whole)]
+
+    def one(i: Value, carried: list[Value]) -> list[Value]:
+        near = e.call("llvm.rint.f32", F32, e.b.fmul(e.load(e.at(x, i, 4), F32, 4), inverse))
+        whole = e.b.fptosi(near, I32)
+        e.store(e.b.trunc(whole, I16), e.at(q, i, 2), 2)
+        return [e.b.add(carried[0], whole)]
+
+    vectors = e.loop(number(0), _whole(e), [constant(VI32, 0)], many, step=16)[0]
+    total = e.call("llvm.vector.reduce.add.v16i32", I32, vectors)
+    return e.loop(_whole(e), e.width, [total], one)[0]

@@ -1,0 +1,83 @@
+"""Products with row-major matrices of float32, bfloat16 or float16, for a few input rows.
+
+Each number of the file is widened to float32 once for all input rows. As with packed products, an input row goes through
+the same operations whatever rows are computed with it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from llvmlite import ir
+
+from core.compiled.emitter import F16, F32, I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
+from core.weights.kernel import MOST_ROWS, NAMES
+
+
+@cache
+def dense_product(dtype: torch.dtype) -> int:
+    """The address of the compiled product; it is called like a packed one.
+
+    `units` stands for the number of input columns; scales, offsets and groups are not read, and x is float32.
+    """
+    e = Emitter(f"dense_{dtype}".replace(".", "_"), NAMES)
+    e.cases(e.rows, range(1, MOST_ROWS + 1), lambda rows: _Product(e, dtype, rows).emit())
+    return e.finish()
+
+
+class _Product:
+    """The product of `rows` input rows with a few matrix rows at a time."""
+
+    def __init__(self, e: Emitter, dtype: torch.dtype, rows: int) -> None:
+        self.e, self.dtype, self.rows = e, dtype, rows
+        self.height = 4 if rows <= 4 else 2  # matrix rows side by side
+        self.row_bytes = e.b.mul(e.units, number(dtype.itemsize))
+
+    def emit(self) -> None:
+        first, last = (self.e.b.mul(block, number(LANES)) for block in (self.e.first, self.e.last))
+        self.e.loop(first, last, [], lambda n, _: self._strip(n), step=self.height)
+
+    def _strip(self, n: Value) -> list[Value]:
+        e = self.e
+        weights = [e.b.add(e.codes, e.b.mul(e.b.add(n, number(i)), self.row_bytes)) for i in range(self.height)]
+        inputs = [e.b.add(e.x, e.b.mul(e.units, number(4 * row))) for row in range(self.rows)]
+        whole = e.b.and_(e.units, number(-LANES))
+        zeros = [constant(VF32, 0.0)] * (self.height * self.rows)
+        vectors = e.loop(number(0), whole, zeros, lambda k, sums: self._columns(weights, inputs, k, sums, VF32), step=LANES)
+        sums = e.loop(whole, e.units, [self._sum(v) for v in vectors], lambda k, s: self._columns(weights, inputs, k, s, F32))
+        for index, total in enumerate(sums):
+            i, row = divmod(index, self.rows)
+            e.store(total, e.at(e.y, e.b.add(e.b.mul(e.ldy, number(row)), e.b.add(n, number(i))), 4))
+        return []
+
+    def _columns(self, weights: list[Value], inputs: list[Value], k: Value, sums: list[Value], kind: Any) -> list[Value]:
+        e, added = self.e, []
+        x = [e.load(e.at(address, k, 4), kind, 4) for address in inputs]
+        for i, row in enumerate(weights):
+            address = e.at(row, k, self.dtype.itemsize)
+            if kind is VF32:
+                e.prefetch(e.b.add(address, e.b.mul(self.row_bytes, number(self.height))))
+            weight = self._widened(address, kind)
+            added += [e.fma(weight, x[r], sums[i * self.rows + r]) for r in range(self.rows)]
+        return added
+
+    def _widened(self, address: Value, kind: Any) -> Value:
+        """A stored number, or sixteen, as float32."""
+        e, many = self.e, kind is VF32
+        if self.dtype == torch.float32:
+            return e.load(address, kind, 4)
+        if self.dtype == torch.float16:
+            return e.b.fpext(e.load(address, vector(F16) if many else F16, 2), kind)
+        bits = e.b.zext(e.load(address, vector(I16) if many else I16, 2), VI32 if many else I32)
+        return e.b.bitcast(e.b.shl(bits, constant(bits.type, 16)), kind)
+
+    def _sum(self, value: Value) -> Value:
+        """The sum of sixteen lanes, halves added to halves."""
+        b, lanes = self.e.b, LANES
+        while lanes > 1:
+            lanes //= 2
+            parts = [ir.Constant(vector(I32, lanes), list(range(start, start + lanes))) for start in (0, lanes)]
+            value = b.fadd(*(b.shuffle_vector(value, value, part) for part in parts))
+        return b.extract_element(value, ir.Constant(I32, 0))
