@@ -13,10 +13,14 @@ from math import gcd
 import torch
 from llvmlite import ir
 
-from core.compiled.emitter import F32, I16, I32, LANES, Emitter, Value, constant, number, vector
+from core.compiled.emitter import F32, I32, LANES, Emitter, Value, constant, number, vector
+from core.compiled.numbers import read
 
+PREFETCHED = 4096  # bytes ahead: what the processor fetches by itself ends with each page
 TOGETHER = 4  # slots whose scores are computed at once
-_SCORE_QUERIES, _MIX_QUERIES = 4, 8  # queries that share what is read
+CHUNK = 256  # slots whose values are summed together, before the sums of chunks are
+_SCORE_QUERIES = 4  # queries that share the keys that are read
+_SUMS = 16  # float vectors summed side by side
 
 
 @cache
@@ -36,16 +40,12 @@ def mix_kernel(head_size: int, dtype: torch.dtype) -> int:
     """The address of the compiled weighted sums of values.
 
     Called with: the address of values [slots, D], the address of weights float32 [queries, stride], the number of queries,
-    the distance between rows of weights, the address of sums float32 [queries, D], the first and last slot, the place of
-    slot 0 in a row of weights, and the first and last block of columns (of `mix_blocks`). Sums are added to.
+    the distance between rows of weights, the address of sums float32 [queries, D], the first and last slot, and the place
+    of slot 0 in a row of weights. Sums are added to.
     """
-    e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last origin begin end")
-    return _tiles(e, _MIX_QUERIES, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
-
-
-def mix_blocks(head_size: int) -> int:
-    """Blocks of columns into which `mix_kernel` divides a head."""
-    return head_size // gcd(head_size, 2 * LANES)
+    e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last origin")
+    most = max(1, _SUMS * LANES // head_size)
+    return _tiles(e, most, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
 
 
 def _tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -> Emitter:
@@ -71,9 +71,11 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
         near = [b.add(slot, number(i)) for i in range(TOGETHER)]
         # Slots after the last one are computed as the last one, whose place in memory is certain.
         keys = [e.at(e.keys, b.select(b.icmp_signed("<", s, e.last), s, last_slot), size * dtype.itemsize) for s in near]
+        for line in range(0, TOGETHER * size * dtype.itemsize, 64):
+            e.prefetch(b.add(keys[0], number(line + PREFETCHED)))
         sums = [[constant(vector(F32, lanes), 0.0)] * TOGETHER for _ in range(queries)]
         for column in range(0, size, lanes):
-            widened = [_widened(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
+            widened = [read(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
             for i in range(queries):
                 query = e.load(e.at(q[i], column, 4), vector(F32, lanes), 4)
                 sums[i] = [e.fma(query, key, total) for key, total in zip(widened, sums[i], strict=True)]
@@ -85,40 +87,24 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
 
 
 def _mix(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value) -> None:
-    b, width = e.b, gcd(size, 2 * LANES)
-    lanes = gcd(width, LANES)
+    b, lanes = e.b, gcd(size, LANES)
+    parts = range(0, size, lanes)
     weights = [e.at(e.weights, b.mul(b.add(first, number(i)), e.stride), 4) for i in range(queries)]
+    rows = [e.at(e.sums, b.mul(b.add(first, number(i)), number(size)), 4) for i in range(queries)]
+    outs = [e.at(row, part, 4) for row in rows for part in parts]
 
-    def block(index: Value, _: list[Value]) -> list[Value]:
-        column = b.mul(index, number(width))
-        outs = [
-            e.at(e.at(e.sums, b.add(b.mul(b.add(first, number(i)), number(size)), column), 4), part, 4)
-            for i in range(queries)
-            for part in range(0, width, lanes)
-        ]
-        parts = range(0, width, lanes)
+    def slot(s: Value, sums: list[Value]) -> list[Value]:
+        row = e.at(e.values, b.mul(s, number(size)), dtype.itemsize)
+        for line in range(0, size * dtype.itemsize, 64):
+            e.prefetch(b.add(row, number(line + PREFETCHED)))
+        values = [read(e, e.at(row, part, dtype.itemsize), dtype, lanes) for part in parts]
+        spread = [e.spread(e.load(e.at(w, b.add(s, e.origin), 4), F32, 4), lanes) for w in weights]
+        pairs = [(weight, value) for weight in spread for value in values]
+        return [e.fma(weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
 
-        def slot(s: Value, sums: list[Value]) -> list[Value]:
-            row = e.at(e.values, b.add(b.mul(s, number(size)), column), dtype.itemsize)
-            values = [_widened(e, e.at(row, part, dtype.itemsize), dtype, lanes) for part in parts]
-            spread = [e.spread(e.load(e.at(w, b.add(s, e.origin), 4), F32, 4), lanes) for w in weights]
-            pairs = [(weight, value) for weight in spread for value in values]
-            return [e.fma(weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
-
-        start = [e.load(out, vector(F32, lanes), 4) for out in outs]
-        for out, total in zip(outs, e.loop(e.first, e.last, start, slot), strict=True):
-            e.store(total, out)
-        return []
-
-    e.loop(e.begin, e.end, [], block)
-
-
-def _widened(e: Emitter, address: Value, dtype: torch.dtype, lanes: int) -> Value:
-    """Stored numbers as float32."""
-    if dtype == torch.float32:
-        return e.load(address, vector(F32, lanes), 4)
-    bits = e.b.zext(e.load(address, vector(I16, lanes), 2), vector(I32, lanes))
-    return e.b.bitcast(e.b.shl(bits, constant(bits.type, 16)), vector(F32, lanes))
+    start = [e.load(out, vector(F32, lanes), 4) for out in outs]
+    for out, total in zip(outs, e.loop(e.first, e.last, start, slot), strict=True):
+        e.store(total, out)
 
 
 def _four_sums(e: Emitter, values: list[Value], lanes: int) -> Value:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -83,9 +82,7 @@ class Buffers:
     """Keys and values of L layers, [G, capacity, D] each; layers may differ in G."""
 
     def __init__(self, layout: Layout, capacity: int) -> None:
-        shapes = [(heads, capacity, layout.head_size) for heads in layout.kv_heads]
-        self.keys = [_zeros(shape, layout.dtype) for shape in shapes]
-        self.values = [_zeros(shape, layout.dtype) for shape in shapes]
+        self.keys, self.values = _slabs(layout.kv_heads, capacity, layout.head_size, layout.dtype)
         self.capacity = capacity
 
     def write(self, layer: int, start: int, k: Tensor, v: Tensor) -> None:
@@ -96,17 +93,13 @@ class Buffers:
 
     def grow(self, capacity: int) -> None:
         """Enlarge to `capacity` slots, keeping what is there."""
-        for buffers in (self.keys, self.values):
-            for layer, old in enumerate(buffers):
-                new = old.new_zeros(old.shape[0], capacity, old.shape[2])
-                new[:, : self.capacity] = old
-                buffers[layer] = new
+        held = self.keys, self.values
+        heads, size = [keys.shape[0] for keys in self.keys], self.keys[0].shape[2]
+        self.keys, self.values = _slabs(heads, capacity, size, self.keys[0].dtype)
+        for old, new in zip(held, (self.keys, self.values), strict=True):
+            for before, after in zip(old, new, strict=True):
+                after[:, : self.capacity] = before
         self.capacity = capacity
-
-    @property
-    def like(self) -> np.ndarray:
-        """An empty array of the element type that compiled code sees: bfloat16 as uint16."""
-        return np.empty(0, np.float32 if self.keys[0].dtype == torch.float32 else np.uint16)
 
     def addresses(self, layer: int) -> tuple[int, int]:
         """Of the keys and of the values of `layer`."""
@@ -117,6 +110,13 @@ class Buffers:
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """As torch.zeros, from pages the system hands out as zeros: filling them by torch's threads delays the first token."""
-    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+def _slabs(heads: Sequence[int], capacity: int, size: int, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+    """Zeroed keys and values of every layer, [G, capacity, D] each, in one piece of memory.
+
+    NumPy asks for huge pages for a large piece, which a pass over a long cache needs: with small ones it waits for addresses.
+    The system hands pages out as zeros; filling them by torch's threads would delay the first token.
+    """
+    sizes = [count * capacity * size for count in heads]
+    slab = torch.from_numpy(np.zeros(2 * sum(sizes) * dtype.itemsize, np.uint8)).view(dtype)
+    parts = [part.view(-1, capacity, size) for part in torch.split(slab, sizes * 2)]
+    return parts[: len(heads)], parts[len(heads) :]

@@ -20,5 +20,7 @@ class Dynamic(Static):
 
     def _make_room(self, needed: int) -> None:
         if needed > self.buffers.capacity:
-            self.buffers.grow(max(needed, 2 * self.buffers.capacity))
+            wanted = max(needed, 2 * self.buffers.capacity)
+            # Copying again for the run's last tokens would cost more than the room that they take.
+            self.buffers.grow(self.layout.tokens if needed <= self.layout.tokens <= 2 * needed else wanted)
             self.positions = torch.arange(self.buffers.capacity)

@@ -103,14 +103,29 @@ class Emitter:
         function = known or ir.Function(self.module, ir.FunctionType(kind, [value.type for value in values]), name)
         return self.b.call(function, values)
 
+    def unary(self, name: str, x: Value) -> Value:
+        """An intrinsic of one float32, or of a vector of it: fabs, floor, rint."""
+        return self.call(f"llvm.{name}.{_suffix(x)}", x.type, x)
+
+    def highest(self, x: Value, y: Value) -> Value:
+        return self.call(f"llvm.maxnum.{_suffix(x)}", x.type, x, y)
+
+    def float_argument(self, bits: Value) -> Value:
+        """The float32 whose bits an integer argument carries."""
+        return self.b.bitcast(self.b.trunc(bits, I32), F32)
+
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        suffix = f"v{a.type.count}f32" if isinstance(a.type, ir.VectorType) else "f32"
-        return self.call(f"llvm.fma.{suffix}", a.type, a, b, c)
+        return self.call(f"llvm.fma.{_suffix(a)}", a.type, a, b, c)
 
     def prefetch(self, address: Value) -> None:
         """Ask for the cache line at `address`."""
         pointer = self.b.inttoptr(address, I8.as_pointer())
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(I32, n) for n in (0, 3, 1)))
+
+
+def _suffix(x: Value) -> str:
+    """How LLVM names the type of `x` in an intrinsic."""
+    return f"v{x.type.count}f32" if isinstance(x.type, ir.VectorType) else "f32"
 
 
 def number(value: int) -> Value:

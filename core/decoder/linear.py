@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -27,6 +28,13 @@ class Part:
     rows: int
 
 
+@cache
+def quick_dtype() -> torch.dtype:
+    """The number format in which this processor multiplies many rows fastest: bfloat16 or float32."""
+    quick = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if quick else torch.float32
+
+
 class Linear(ABC):
     """y = x Wᵀ + b for x [T, in] to y [T, out]."""
 
@@ -37,6 +45,15 @@ class Linear(ABC):
     def parts(self) -> list[Part] | None:
         """The product without its bias as compiled code, in order of output rows; None where it has no such form."""
         return None
+
+    has_many = False
+
+    def many(self, x: torch.Tensor) -> torch.Tensor:
+        """The product without its bias of x [T, in] bfloat16 to [T, out] bfloat16, summed in float32, for many rows.
+
+        Only where `has_many`: weights are rounded to bfloat16 if they are not so stored.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,6 +80,13 @@ class Dense(Linear):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
 
+    @property
+    def has_many(self) -> bool:  # type: ignore[override]
+        return self.weight.dtype == torch.bfloat16 and quick_dtype() == torch.bfloat16
+
+    def many(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight)
+
     def parts(self) -> list[Part] | None:
         from core.compiled.emitter import LANES
         from core.weights.dense_kernel import dense_product
@@ -87,6 +111,13 @@ class Joined(Linear):
         self.linears, self.bias = tuple(linears), bias
         self.in_features = linears[0].in_features
         self.out_features = sum(linear.out_features for linear in linears)
+
+    @property
+    def has_many(self) -> bool:  # type: ignore[override]
+        return all(linear.has_many for linear in self.linears)
+
+    def many(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([linear.many(x) for linear in self.linears], dim=-1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.cat([linear(x) for linear in self.linears], dim=-1)

@@ -12,6 +12,7 @@ from core.cache.base import Cache, Layout
 from core.cache.off import Off
 from core.config import RunConfig
 from core.decoder.build import build
+from core.decoder.fused.prompt import Prompt
 from core.decoder.fused.runner import Fused
 from core.decoder.fused.runner import enabled as fused_enabled
 from core.decoder.model import Decoder
@@ -34,6 +35,7 @@ class LocalBackend(Backend):
         self.info, self.tokenizer, self.decoder, self.kv_dtype = info, tokenizer, decoder, kv_dtype
         self.weight_bytes = decoder.nbytes
         self.fused = Fused.of(decoder) if fused_enabled() else None
+        self.prompt = Prompt.of(decoder) if fused_enabled() else None
 
     @property
     def pass_bytes(self) -> int:
@@ -66,15 +68,18 @@ class LocalBackend(Backend):
         layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype)
         cache = config.cache.technique.load()(config.cache.options, layout)
         reaches = config.attention.technique.load()(config.attention, self.decoder.traits.layers)
-        return LocalSession(self.decoder, cache, reaches, probe, self.fused)
+        return LocalSession(self.decoder, cache, reaches, probe, self.fused, self.prompt)
 
 
 class LocalSession(Session):
     """One sequence on the local decoder."""
 
-    def __init__(self, decoder: Decoder, cache: Cache, reaches: Sequence[Reach], probe: Probe, fused: Fused | None) -> None:
+    def __init__(
+        self, decoder: Decoder, cache: Cache, reaches: Sequence[Reach], probe: Probe,
+        fused: Fused | None = None, prompt: Prompt | None = None,
+    ) -> None:  # fmt: skip
         self.decoder, self.cache, self.reaches, self.probe = decoder, cache, reaches, probe
-        self.fused = fused
+        self.fused, self.prompt = fused, prompt
         self.rewindable = cache.rewindable
         self._all: list[int] = []  # every token fed, for the passes of a cache that keeps nothing
 
@@ -84,8 +89,14 @@ class LocalSession(Session):
         with torch.inference_mode():
             if self.fused is not None and len(fed) <= _FUSED_ROWS and self.fused.takes(self.cache, len(fed), self.reaches):
                 return self._fused(self.fused, fed, all_logits)
-            hidden = self.decoder.forward(fed, self.cache, self.reaches, self.probe)
+            hidden = self._hidden(fed)
             return self.decoder.logits(hidden[-len(tokens) :] if all_logits else hidden[-1:], self.probe)
+
+    def _hidden(self, fed: torch.Tensor) -> torch.Tensor:
+        """[T, C] before the head, of many rows or of what has no compiled form."""
+        if self.prompt is not None and len(fed) > _FUSED_ROWS and self.prompt.takes(self.cache, len(fed), self.reaches):
+            return self.prompt.forward(fed, self.cache, self.reaches, self.probe)
+        return self.decoder.forward(fed, self.cache, self.reaches, self.probe)
 
     def _fused(self, fused: Fused, tokens: torch.Tensor, all_logits: bool) -> torch.Tensor:
         """The compiled step takes a few rows at a time; every row comes out the same whatever its company."""

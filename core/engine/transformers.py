@@ -25,6 +25,9 @@ from core.models.find import describe, resolve
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer, open_tokenizer
 
+# What releases and models call the argument, and the field of the output, that carries the state from pass to pass.
+_STATE_NAMES = ("cache", "past_key_values", "cache_params", "state")
+
 # Recurrent models whose code carries its whole state from one pass of many rows into the next. The others get their
 # prompt in one pass, or row by row after it: Mamba's scan, for one, starts anew with each pass of many rows.
 _CARRIES_STATE = ("mamba2", "rwkv")
@@ -69,8 +72,8 @@ class TransformersSession(Session):
         self.model, self.hooks, self.probe = backend.model, backend.hooks, probe
         self._fed = 0
         self._state_name = _state_name(self.model)
-        self._state: Any = _new_state(self.model, self._state_name)
-        self.rewindable = isinstance(self._state, DynamicCache) and _only_attention(self._state)
+        self._state: Any = _new_state(self.model)
+        self.rewindable = self._state is not None
         self._whole_passes = self.rewindable or self.model.config.model_type in _CARRIES_STATE
         # Only the plain implementation hands out the weights; the fused one is what a measured run should use.
         wanted = "eager" if probe.attention_layers else "sdpa"
@@ -94,6 +97,8 @@ class TransformersSession(Session):
                 **{self._state_name: self._state},
                 **({"output_attentions": True} if watched else {}),
             )
+        if self._state_name not in output:
+            raise _stateless(self.model)
         self._state = output[self._state_name]
         self._fed += len(tokens)
         if watched:
@@ -164,21 +169,23 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _state_name(model: Any) -> str:
-    """The argument, and the field of the output, that carries the state from pass to pass."""
     known = inspect.signature(model.forward).parameters
-    name = next((name for name in ("cache", "past_key_values", "cache_params", "state") if name in known), None)
+    name = next((name for name in _STATE_NAMES if name in known), None)
     if name is None:
-        raise BadInput(f"{model.config.model_type}: this architecture keeps no state between passes, so it cannot generate")
+        raise _stateless(model)
     return name
 
 
-def _new_state(model: Any, name: str) -> DynamicCache | None:
-    """An empty cache, with recurrent layers where the model has them; None where the model makes its state itself."""
-    if name not in ("cache", "past_key_values"):
+def _stateless(model: Any) -> BadInput:
+    return BadInput(f"{model.config.model_type}: this architecture keeps no state between passes, so it cannot generate")
+
+
+def _new_state(model: Any) -> DynamicCache | None:
+    """An empty cache of keys and values; None where the model keeps something else, which its first pass makes."""
+    if model._is_stateful or not _only_attention(DynamicCache(config=model.config)):
         return None
     # Layers with a sliding window are kept whole too: their mask hides what is out of reach, and they can be rewound.
-    shaped = DynamicCache(config=model.config)
-    return DynamicCache() if _only_attention(shaped) else shaped
+    return DynamicCache()
 
 
 def _only_attention(cache: DynamicCache) -> bool:

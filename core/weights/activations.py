@@ -72,12 +72,10 @@ def _largest(e: Emitter, x: Value) -> Value:
     """The largest magnitude of a group."""
 
     def many(i: Value, carried: list[Value]) -> list[Value]:
-        size = e.call("llvm.fabs.v16f32", VF32, e.load(e.at(x, i, 4), VF32, 4))
-        return [e.call("llvm.maxnum.v16f32", VF32, size, carried[0])]
+        return [e.highest(e.unary("fabs", e.load(e.at(x, i, 4), VF32, 4)), carried[0])]
 
     def one(i: Value, carried: list[Value]) -> list[Value]:
-        size = e.call("llvm.fabs.f32", F32, e.load(e.at(x, i, 4), F32, 4))
-        return [e.call("llvm.maxnum.f32", F32, size, carried[0])]
+        return [e.highest(e.unary("fabs", e.load(e.at(x, i, 4), F32, 4)), carried[0])]
 
     vectors = e.loop(number(0), _whole(e), [constant(VF32, _SMALLEST)], many, step=16)[0]
     largest = e.call("llvm.vector.reduce.fmax.v16f32", F32, vectors)
@@ -88,13 +86,13 @@ def _rounded(e: Emitter, x: Value, q: Value, inverse: Value) -> Value:
     """Write a group as integers; returns their sum."""
 
     def many(i: Value, carried: list[Value]) -> list[Value]:
-        near = e.call("llvm.rint.v16f32", VF32, e.b.fmul(e.load(e.at(x, i, 4), VF32, 4), e.spread(inverse)))
+        near = e.unary("rint", e.b.fmul(e.load(e.at(x, i, 4), VF32, 4), e.spread(inverse)))
         whole = e.b.fptosi(near, VI32)
         e.store(e.b.trunc(whole, vector(I16)), e.at(q, i, 2), 2)
         return [e.b.add(carried[0], whole)]
 
     def one(i: Value, carried: list[Value]) -> list[Value]:
-        near = e.call("llvm.rint.f32", F32, e.b.fmul(e.load(e.at(x, i, 4), F32, 4), inverse))
+        near = e.unary("rint", e.b.fmul(e.load(e.at(x, i, 4), F32, 4), inverse))
         whole = e.b.fptosi(near, I32)
         e.store(e.b.trunc(whole, I16), e.at(q, i, 2), 2)
         return [e.b.add(carried[0], whole)]

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from llvmlite import ir
 
-from core.compiled.emitter import F16, F32, I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import F32, I32, LANES, VF32, Emitter, Value, constant, number, vector
+from core.compiled.numbers import read
 from core.weights.kernel import MOST_ROWS, NAMES
 
 
@@ -59,19 +60,9 @@ class _Product:
             address = e.at(row, k, self.dtype.itemsize)
             if kind is VF32:
                 e.prefetch(e.b.add(address, e.b.mul(self.row_bytes, number(self.height))))
-            weight = self._widened(address, kind)
+            weight = read(e, address, self.dtype, LANES if kind is VF32 else 1)
             added += [e.fma(weight, x[r], sums[i * self.rows + r]) for r in range(self.rows)]
         return added
-
-    def _widened(self, address: Value, kind: Any) -> Value:
-        """A stored number, or sixteen, as float32."""
-        e, many = self.e, kind is VF32
-        if self.dtype == torch.float32:
-            return e.load(address, kind, 4)
-        if self.dtype == torch.float16:
-            return e.b.fpext(e.load(address, vector(F16) if many else F16, 2), kind)
-        bits = e.b.zext(e.load(address, vector(I16) if many else I16, 2), VI32 if many else I32)
-        return e.b.bitcast(e.b.shl(bits, constant(bits.type, 16)), kind)
 
     def _sum(self, value: Value) -> Value:
         """The sum of sixteen lanes, halves added to halves."""

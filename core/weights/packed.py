@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
 
 from core.compiled.emitter import LANES
 from core.compiled.jit import callable_at
-from core.decoder.linear import Linear, Part
+from core.decoder.linear import Linear, Part, quick_dtype
 from core.weights.activations import Quantized
 from core.weights.kernel import ARGUMENTS, MOST_ROWS, Format, pack, product
 from core.weights.unpacking import unpacked
@@ -83,11 +82,17 @@ class Packed(Linear):
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) >= _DENSE_ROWS:
-            dtype = many_rows_dtype()
-            y = torch.nn.functional.linear(x.to(dtype), self.dense(dtype)).float()
+            y = torch.nn.functional.linear(x, self.dense())
         else:
             y = torch.from_numpy(self._product(x.contiguous().numpy()))[:, : self.out_features]
         return y if self.bias is None else y + self.bias
+
+    @property
+    def has_many(self) -> bool:  # type: ignore[override]
+        return quick_dtype() == torch.bfloat16
+
+    def many(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.dense(torch.bfloat16))
 
     def parts(self) -> list[Part] | None:
         if self._groups * self._width != self.in_features:
@@ -122,17 +127,6 @@ class Packed(Linear):
         if self._groups * self._width != self.in_features:
             values = values.view(groups, -1, values.shape[1])[:, : self.group_size].flatten(0, 1)
         return values[: self.in_features, : self.out_features].T
-
-
-@cache
-def many_rows_dtype() -> torch.dtype:
-    """What packed matrices are unpacked to for the products of many rows.
-
-    Bfloat16 where the processor multiplies it faster than float32: weights and activations are rounded to 8 bits, sums are
-    kept in float32.
-    """
-    quick = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if quick else torch.float32
 
 
 def _fits_half(values: np.ndarray) -> bool:

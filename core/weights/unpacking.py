@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 
 import numpy as np
 import torch
-from llvmlite import ir
 
 from core.compiled.crew import crew
-from core.compiled.emitter import I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
+from core.compiled.numbers import write
 from core.weights.kernel import Format, scale_of, unpacked_pairs
 
 _ARGUMENTS = 9
@@ -20,14 +21,29 @@ def unpacked(
     form: Format, codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, groups: int, width: int,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:  # fmt: skip
-    """The matrix transposed, [groups · width, N] float32 or bfloat16, N padded to whole blocks."""
-    values = torch.empty(groups * width, len(codes) * LANES, dtype=dtype)
+    """The matrix transposed, [groups · width, N] float32 or bfloat16, N padded to whole blocks.
+
+    Bfloat16 stands in memory that the next call overwrites: fresh memory for every product would cost as much as unpacking.
+    """
+    values = _room(groups * width, len(codes) * LANES, dtype)
     run, workers, blocks = callable_at(unpacker(form, dtype), _ARGUMENTS), crew(torch.get_num_threads()), len(codes)
     addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, values.data_ptr()
     shape = groups, width // form.unit, values.shape[1]
     shares = [blocks * thread // workers.threads for thread in range(workers.threads + 1)]
     workers.run(lambda thread: run(*addresses, *shape, shares[thread], shares[thread + 1]))
     return values
+
+
+_rooms = threading.local()
+
+
+def _room(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
+    if dtype == torch.float32:
+        return torch.empty(rows, columns)
+    room: torch.Tensor = getattr(_rooms, "flat", torch.empty(0, dtype=dtype))
+    if room.numel() < rows * columns:
+        room = _rooms.flat = torch.empty(rows * columns, dtype=dtype)
+    return room[: rows * columns].view(rows, columns)
 
 
 @cache
@@ -58,7 +74,7 @@ def unpacker(form: Format, dtype: torch.dtype) -> int:
             codes, values = inner
             for pair in unpacked_pairs(e, form, codes):
                 for column in _columns(e, pair):
-                    e.store(_narrowed(e, e.fma(column, scale, offset), dtype), values, 2)
+                    write(e, e.fma(column, scale, offset), values, dtype)
                     values = e.b.add(values, row_bytes)
             return [e.b.add(codes, number(unit_bytes)), values]
 
@@ -73,13 +89,3 @@ def _columns(e: Emitter, pair: Value) -> list[Value]:
     words = e.b.bitcast(pair, VI32)
     halves = e.b.and_(words, constant(VI32, 0xFFFF)), e.b.lshr(words, constant(VI32, 16))
     return [e.b.sitofp(half, VF32) for half in halves]
-
-
-def _narrowed(e: Emitter, values: Value, dtype: torch.dtype) -> Value:
-    """Float32 itself, or the bits of bfloat16, rounded to nearest, ties to even."""
-    if dtype == torch.float32:
-        return values
-    bits = e.b.bitcast(values, ir.VectorType(I32, LANES))
-    odd = e.b.and_(e.b.lshr(bits, constant(VI32, 16)), constant(VI32, 1))
-    rounded = e.b.add(e.b.add(bits, constant(VI32, 0x7FFF)), odd)
-    return e.b.trunc(e.b.lshr(rounded, constant(VI32, 16)), vector(I16))

@@ -1,6 +1,6 @@
 """Attention of the compiled step, in four parts with a barrier after each.
 
-Threads divide heads, then slots of the cache, then heads again, then columns of the values. Scores of a row lie side by
+Threads divide heads, then slots of the cache, then heads again, then chunks of slots. Scores of a row lie side by
 side: of the sinks that the layer's window has left behind first, then, from a multiple of four on, of the slots from the
 first that any row of the pass sees.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from core.decoder.fused.machine import array_at, call, floats, matrix, narrow
-from core.decoder.fused.vectors import FAST, exponentials, highest_of, norm, rotate
+from core.attention.kernel import CHUNK
+from core.decoder.fused.machine import array_at, call, float_to_bits, floats, matrix, narrow
+from core.decoder.fused.vectors import FAST, norm, rotate
 
 
 @njit(nogil=True, fastmath=FAST)
@@ -108,13 +109,9 @@ def weigh(m, p, layer, seen, thread):
         scores = floats(p.scores + 4 * item * p.stride, stop + origin)
         from_ = max(0, p.end + row + 1 - layer.window)
         sunk, begin, end = min(layer.sinks, from_), from_ + origin, p.end + row + 1 + origin
-        highest = max(highest_of(scores, 0, sunk, m.scale, m.cap), highest_of(scores, begin, end, m.scale, m.cap))
-        total = exponentials(scores, 0, sunk, highest) + exponentials(scores, begin, end, highest)
-        scores[sunk:begin] = 0
-        scores[end:] = 0
-        factor = np.float32(1) / total
-        for i in range(len(scores)):
-            scores[i] *= factor
+        call(m.softmax, (
+            p.scores + 4 * item * p.stride, sunk, begin, end, stop + origin, float_to_bits(m.scale), float_to_bits(m.cap)
+        ))  # fmt: skip
         if seen >= 0:
             head = item // (shared * p.rows) * shared + item % shared
             shown = floats(p.seen + 4 * ((seen * m.query_heads + head) * p.rows + row) * p.slots, p.slots)
@@ -123,29 +120,36 @@ def weigh(m, p, layer, seen, thread):
 
 
 @njit(nogil=True)
-def mix(m, p, layer, blocks, thread):
-    """This thread's columns of the weighted sums of values; a head has `blocks` blocks of columns."""
+def mix(m, p, layer, thread):
+    """Weighted sums of values over this thread's chunks of slots; sinks are a chunk of their own, the first."""
     sinks, first, stop, origin = _span(p, layer)
     queries = m.query_heads // layer.kv_heads * p.rows
-    width = m.head_size // blocks
-    begin, end = layer.kv_heads * blocks * thread // p.threads, layer.kv_heads * blocks * (thread + 1) // p.threads
-    for head in range(begin // blocks, (end + blocks - 1) // blocks):
-        first_block, last_block = max(0, begin - head * blocks), min(blocks, end - head * blocks)
-        sums = p.mixed + 4 * head * queries * m.head_size
-        matrix(sums, queries, m.head_size)[:, first_block * width : last_block * width] = 0
+    chunk = first // CHUNK
+    chunks = (stop + CHUNK - 1) // CHUNK - chunk + 1
+    items = layer.kv_heads * chunks
+    for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+        head, index = item // chunks, item % chunks
+        sums = p.mixed + 4 * (index * m.query_heads * p.rows + head * queries) * m.head_size
+        floats(sums, queries * m.head_size)[:] = 0
         values = layer.values + head * p.capacity * m.head_size * p.kv_bytes
         weights = p.scores + 4 * head * queries * p.stride
-        if sinks:
-            call(m.mix_kernel, (values, weights, queries, p.stride, sums, 0, sinks, 0, first_block, last_block))
-        call(m.mix_kernel, (values, weights, queries, p.stride, sums, first, stop, origin, first_block, last_block))
+        begin, end = max(first, (chunk + index - 1) * CHUNK), min(stop, (chunk + index) * CHUNK)
+        if index == 0:
+            call(m.mix_kernel, (values, weights, queries, p.stride, sums, 0, sinks, 0))
+        else:
+            call(m.mix_kernel, (values, weights, queries, p.stride, sums, begin, end, origin))
+    return chunks
 
 
-@njit(nogil=True)
-def gather(m, p, layer, out):
-    """mixed [H · T, D], by KV head, row and query head, to rows of heads."""
+@njit(nogil=True, fastmath=FAST)
+def gather(m, p, layer, chunks, out):
+    """The chunks' sums [chunks, H · T, D], by KV head, row and query head, added up in rows of heads."""
     shared, size = m.query_heads // layer.kv_heads, m.head_size
-    mixed = matrix(p.mixed, m.query_heads * p.rows, size)
+    mixed = matrix(p.mixed, chunks * m.query_heads * p.rows, size)
     for head in range(m.query_heads):
         for row in range(p.rows):
             index = (head // shared * p.rows + row) * shared + head % shared
-            out[row, head * size : (head + 1) * size] = mixed[index]
+            total = out[row, head * size : (head + 1) * size]
+            total[:] = mixed[index]
+            for chunk in range(1, chunks):
+                _add(total, mixed[chunk * m.query_heads * p.rows + index])

@@ -25,14 +25,15 @@ PHASES = ("norm", "attention", "ffn", "head")
 
 # What stays from pass to pass: see Table in core/decoder/fused/table.py.
 MODEL = np.dtype(
-    _integers("parts layers norms quantizer scores_kernel mix_kernel part_count layer_count width query_heads head_size")
-    + _integers("ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest mix_blocks")
-    + _integers("norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn gelu")
+    _integers("parts layers norms quantizer scores_kernel softmax mix_kernel gate part_count layer_count width query_heads")
+    + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
+    + _integers("norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn")
     + [(name, np.float32) for name in ("eps", "scale", "cap", "residual")]
 )
 
-# One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries, mixed [H · T, D], by KV
-# head, row, query head; scores [H · T, stride]; wide [T, wide_width]; inner [T, F]; output [T, output_width];
+# One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries [H · T, D], by KV head,
+# row, query head; mixed [chunks, H · T, D]; scores [H · T, stride]; wide [T, wide_width]; inner [T, F];
+# output [T, output_width];
 # logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64 [L]: which of `seen` a layer fills, or
 # −1. meeting int64 [1]; spent int64 [threads, 4]: clock ticks by phase.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees

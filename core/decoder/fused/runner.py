@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attention.kernel import TOGETHER
+from core.attention.kernel import CHUNK, TOGETHER
 from core.attention.mask import Reach
 from core.cache.base import Buffers, Cache, Slots
-from core.compiled.jit import callable_at
 from core.compiled.crew import crew
+from core.compiled.jit import callable_at
 from core.decoder.fused.records import NO_WINDOW, PASS, PHASES
 from core.decoder.fused.step import step
 from core.decoder.fused.table import Table, table_of
@@ -134,13 +134,14 @@ class _Room:
         self.heads, self.kv_layers, size = m["query_heads"], m["layer_count"], m["head_size"]
         self.private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         widths = {
-            "qkv": m["qkv_width"], "queries": self.heads * size, "mixed": self.heads * size, "wide": m["wide_width"],
+            "qkv": m["qkv_width"], "queries": self.heads * size, "wide": m["wide_width"],
             "inner": m["ffn_width"], "output": m["output_width"], "logits": m["logits_width"],
         }  # fmt: skip
         self.arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
         self.logits = self.arrays["logits"]
         self.private = np.empty(threads * self.private_size, np.uint8)
         self.scores = np.empty((self.heads * rows, 0), np.float32)
+        self.mixed = np.empty((0, self.heads * rows, size), np.float32)
         self.seen = np.empty((0, self.heads, rows, 0), np.float32)
         self.capture = np.full(self.kv_layers, -1)
         self.meeting, self.spent = np.zeros(1, np.int64), np.zeros((threads, len(PHASES)), np.int64)
@@ -160,17 +161,18 @@ class _Room:
         like = slots.buffers.keys[0].dtype
         record[0]["x"] = x.ctypes.data
         for name, value in (
-            ("scores", self.scores.ctypes.data), ("stride", self.scores.shape[1]), ("seen", self.seen.ctypes.data),
-            ("slots", seen), ("head_rows", head_rows), ("kv_bytes", like.itemsize), ("capacity", slots.buffers.capacity),
-            ("slot", slots.first), ("end", slots.end), ("position", position),
+            ("scores", self.scores.ctypes.data), ("mixed", self.mixed.ctypes.data), ("seen", self.seen.ctypes.data),
+            ("stride", self.scores.shape[1]), ("slots", seen), ("head_rows", head_rows), ("kv_bytes", like.itemsize),
+            ("capacity", slots.buffers.capacity), ("slot", slots.first), ("end", slots.end), ("position", position),
         ):  # fmt: skip
             record[name] = value
         return record
 
     def _make_room(self, slots: int, probe: Probe) -> None:
-        """For the scores of `slots` slots, with what the kernel overwrites after and between them."""
+        """For the scores of `slots` slots, with what the kernel overwrites after and between them, and for chunks of sums."""
         if self.scores.shape[1] < slots + 2 * TOGETHER:
             self.scores = np.empty((len(self.scores), 2 * slots + 2 * TOGETHER), np.float32)
+            self.mixed = np.empty((2 * slots // CHUNK + 3, *self.mixed.shape[1:]), np.float32)
         wanted = sorted(probe.attention_layers)
         if wanted:
             self.seen = np.zeros((len(wanted), self.heads, self.record["rows"][0], slots), np.float32)

@@ -25,7 +25,7 @@ from core.decoder.fused.records import (
     PART,
     PASS,
 )
-from core.decoder.fused.vectors import FAST, add_rows, gate_rows, norm_rows
+from core.decoder.fused.vectors import FAST, add_rows, norm_rows
 
 
 @njit(nogil=True)
@@ -45,6 +45,13 @@ def _product(m, parts, first, last, x, width, y, y_width, rows, room, thread, th
                 part.codes, part.scales, part.offsets, values if part.groups else x, scales, sums, shares,
                 y + 4 * part.first_row, part.groups, part.units, y_width, begin, end, rows,
             ))  # fmt: skip
+
+
+@njit(nogil=True)
+def _gate(m, p, thread):
+    """This thread's neurons of every row."""
+    begin, end = m.ffn_width * thread // p.threads, m.ffn_width * (thread + 1) // p.threads
+    call(m.gate, (p.wide, p.inner, m.wide_width, m.ffn_width, 0, p.rows, begin, end))
 
 
 @njit(nogil=True)
@@ -68,7 +75,6 @@ def _walk(thread, m, p):
     room = wide_room + 4 * rows * m.widest
     normed, heads = matrix(wide_room, rows, width), matrix(wide_room, rows, m.query_heads * m.head_size)
     one, output = floats(wide_room, m.widest), matrix(p.output, rows, m.output_width)
-    inner = matrix(p.inner, rows, m.ffn_width)
     x[:] = matrix(p.x, rows, width)
     epoch, now = 0, ticks()
     for index in range(m.layer_count):
@@ -83,9 +89,9 @@ def _walk(thread, m, p):
         barrier(p.meeting, epoch + 3, threads)
         attention.weigh(m, p, layer, capture[index], thread)
         barrier(p.meeting, epoch + 4, threads)
-        attention.mix(m, p, layer, m.mix_blocks, thread)
+        chunks = attention.mix(m, p, layer, thread)
         barrier(p.meeting, epoch + 5, threads)
-        attention.gather(m, p, layer, heads)
+        attention.gather(m, p, layer, chunks, heads)
         _product(
             m, parts, layer.out, layer.gate_up, wide_room, heads.shape[1], p.output, m.output_width, rows, room, thread, threads
         )
@@ -96,7 +102,7 @@ def _walk(thread, m, p):
         now = _charge(spent, NORM, now)
         _product(m, parts, layer.gate_up, layer.down, wide_room, width, p.wide, m.wide_width, rows, room, thread, threads)
         barrier(p.meeting, epoch + 7, threads)
-        gate_rows(matrix(p.wide, rows, m.wide_width), inner, m.gelu, thread, threads)
+        _gate(m, p, thread)
         barrier(p.meeting, epoch + 8, threads)
         _product(m, parts, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, rows, room, thread, threads)
         barrier(p.meeting, epoch + 9, threads)

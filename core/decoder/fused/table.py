@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from core.attention.kernel import mix_blocks, mix_kernel, scores_kernel
+from core.attention.kernel import mix_kernel, scores_kernel
+from core.attention.softmax_kernel import softmax_kernel
 from core.decoder.feed_forward import Gated, gelu_tanh
+from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Decoder, RmsNorm
@@ -54,7 +56,7 @@ class Table:
             "part_count": len(self.parts), "layer_count": L, "width": traits.width, "query_heads": traits.query_heads,
             "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
             "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
-            "most_groups": max(1, *self.parts["groups"]), "mix_blocks": mix_blocks(traits.head_size),
+            "most_groups": max(1, *self.parts["groups"]),
             "widest": max(traits.width, traits.ffn_width, traits.query_heads * traits.head_size),
         }  # fmt: skip
         for name, value in sizes.items():
@@ -66,8 +68,9 @@ class Table:
         assert isinstance(block.ffn, Gated)
         for place in _PLACES:
             self.model[f"norm_{place}"] = getattr(block, place) is not None
-        self.model["gelu"] = block.ffn.activation is gelu_tanh
+        self.model["gate"] = gate_kernel(block.ffn.activation is gelu_tanh, torch.float32)
         self.model["eps"], self.model["scale"] = traits.eps, traits.attention_scale
+        self.model["softmax"] = softmax_kernel(bool(traits.attention_cap))
         self.model["cap"], self.model["residual"] = traits.attention_cap, traits.residual_scale
 
     def _layer(self, decoder: Decoder, index: int) -> np.ndarray:

@@ -77,7 +77,10 @@ def test_that_a_seed_repeats_a_run_and_another_does_not(harness: Harness) -> Non
 @few
 @given(st.lists(st.integers(0, VOCABULARY - 1), min_size=60, max_size=90).map(tuple), st.integers(16, 40))
 def test_that_a_prompt_in_chunks_gives_the_tokens_of_a_whole_one(harness: Harness, prompt: tuple[int, ...], chunk: int) -> None:
-    assert harness.ids("", f"run.prefill_chunk={chunk}", prompt_tokens=prompt) == harness.ids("", prompt_tokens=prompt)
+    # In float32, where passes of many and of few rows round alike: bfloat16 can turn a near tie of this random model.
+    exact = ("weights.name=cast", "weights.dtype=float32")
+    chunked = harness.ids("", f"run.prefill_chunk={chunk}", *exact, prompt_tokens=prompt)
+    assert chunked == harness.ids("", *exact, prompt_tokens=prompt)
 
 
 def test_that_prefill_tells_of_each_chunk(harness: Harness) -> None:

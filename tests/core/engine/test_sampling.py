@@ -27,7 +27,14 @@ def drawn(options: Sampling, count: int) -> list[int]:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**31), st.floats(0.2, 3), st.integers(0, 40), st.floats(0.05, 0.99) | st.just(1.0), st.floats(0, 0.5), st.floats(0.5, 2))
+@given(
+    st.integers(0, 2**31),
+    st.floats(0.2, 3),
+    st.integers(0, 40),
+    st.floats(0.05, 0.99) | st.just(1.0),
+    st.floats(0, 0.5),
+    st.floats(0.5, 2),
+)
 def test_that_the_distribution_is_that_of_transformers(
     seed: int, temperature: float, top_k: int, top_p: float, min_p: float, penalty: float
 ) -> None:

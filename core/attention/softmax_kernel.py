@@ -1,0 +1,77 @@
+"""Softmax of a row of scores of which two runs are visible, for the compiled step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from core.compiled.arithmetic import exp, tanh
+from core.compiled.emitter import F32, LANES, VF32, Emitter, Value, constant, number
+
+
+@cache
+def softmax_kernel(capped: bool) -> int:
+    """The address of the compiled softmax, in place.
+
+    Called with: the address of scores float32, the end of the first visible run, which begins at 0, the begin and end of the
+    second, the end of the row, and the bits of two float32: what scores are multiplied by, and the soft cap that follows
+    where `capped`. What is not visible becomes 0. Each run is summed by itself, in an order that depends on its length.
+    """
+    e = Emitter(f"softmax_{capped:d}", "scores sunk begin end stop scale_bits cap_bits")
+    scale, cap = e.float_argument(e.scale_bits), e.float_argument(e.cap_bits)
+    runs = ((number(0), e.sunk), (e.begin, e.end))
+
+    def scaled(x: Value) -> Value:
+        x = e.b.fmul(x, _like(e, scale, x))
+        return e.b.fmul(tanh(e, e.b.fdiv(x, _like(e, cap, x))), _like(e, cap, x)) if capped else x
+
+    highest = constant(F32, -3.0e38)
+    for run in runs:
+        highest = _over(e, run, highest, scaled, e.highest, "fmax")
+    total = constant(F32, 0.0)
+    for run in runs:
+        alone = _over(e, run, constant(F32, 0.0), lambda x: exp(e, e.b.fsub(x, _like(e, highest, x))), e.b.fadd, "fadd")
+        total = e.b.fadd(total, alone)
+    factor = e.b.fdiv(constant(F32, 1.0), total)
+    for run in runs:
+        _over(e, run, constant(F32, 0.0), lambda x: e.b.fmul(x, _like(e, factor, x)), None, "")
+    for run in ((e.sunk, e.begin), (e.end, e.stop)):
+        e.loop(*run, [], lambda i, _: _clear(e, i))
+    return e.finish()
+
+
+def _clear(e: Emitter, i: Value) -> list[Value]:
+    e.store(constant(F32, 0.0), e.at(e.scores, i, 4))
+    return []
+
+
+def _like(e: Emitter, scalar: Value, x: Value) -> Value:
+    return scalar if x.type is F32 else e.spread(scalar)
+
+
+def _over(
+    e: Emitter, run: tuple[Value, Value], start: Value, change: Callable[[Value], Value], join: Any, reduce: str
+) -> Value:
+    """Replace each score of a run by change(score), sixteen at a time and then one by one; returns them joined."""
+    first, last = run
+    whole = e.b.add(first, e.b.and_(e.b.sub(last, first), number(-LANES)))
+
+    def body(kind: Any) -> Callable[[Value, list[Value]], list[Value]]:
+        def one(i: Value, carried: list[Value]) -> list[Value]:
+            address = e.at(e.scores, i, 4)
+            value = change(e.load(address, kind, 4))
+            e.store(value, address)
+            return [join(carried[0], value)] if join else carried
+
+        return one
+
+    vectors = e.loop(first, whole, [e.spread(start)], body(VF32), step=LANES)[0]
+    joined = _reduced(e, vectors, start, reduce) if join else start
+    return e.loop(whole, last, [joined], body(F32))[0]
+
+
+def _reduced(e: Emitter, vectors: Value, start: Value, reduce: str) -> Value:
+    """The lanes joined; sums in the order of the lanes."""
+    name = f"llvm.vector.reduce.{reduce}.v{LANES}f32"
+    return e.call(name, F32, vectors) if reduce == "fmax" else e.call(name, F32, start, vectors)

@@ -1,0 +1,47 @@
+"""The activation of a gated feed-forward block, for the compiled step and for prompts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from core.compiled.arithmetic import logistic
+from core.compiled.emitter import LANES, Emitter, Value, constant, number
+from core.compiled.numbers import read, write
+
+GATE_ARGUMENTS = 8
+
+
+@cache
+def gate_kernel(gelu: bool, dtype: torch.dtype) -> int:
+    """The address of the compiled inner = act(gate) · up, of float32 or bfloat16.
+
+    Called with: addresses of wide [T, pitch], which holds gate and then up, and of inner [T, F]; pitch and F; the first and
+    last row, the first and last column. act is SiLU, or GELU in its tanh form.
+    """
+    e = Emitter(f"gate_{gelu:d}_{dtype.itemsize}", "wide inner pitch width begin end first last")
+    whole = e.b.add(e.first, e.b.and_(e.b.sub(e.last, e.first), number(-LANES)))
+
+    def columns(row: Value, i: Value, lanes: int) -> list[Value]:
+        place = e.b.add(e.b.mul(row, e.pitch), i)
+        gate = read(e, e.at(e.wide, place, dtype.itemsize), dtype, lanes)
+        up = read(e, e.at(e.wide, e.b.add(place, e.width), dtype.itemsize), dtype, lanes)
+        share = logistic(e, _steepened(e, gate) if gelu else gate)
+        inner = e.at(e.inner, e.b.add(e.b.mul(row, e.width), i), dtype.itemsize)
+        write(e, e.b.fmul(e.b.fmul(gate, share), up), inner, dtype)
+        return []
+
+    def rows(row: Value, _: list[Value]) -> list[Value]:
+        e.loop(e.first, whole, [], lambda i, _: columns(row, i, LANES), step=LANES)
+        e.loop(whole, e.last, [], lambda i, _: columns(row, i, 1))
+        return []
+
+    e.loop(e.begin, e.end, [], rows)
+    return e.finish()
+
+
+def _steepened(e: Emitter, x: Value) -> Value:
+    """GELU's tanh form is x · σ(2·0.79788456·(x + 0.044715 x³))."""
+    cube = e.b.fmul(e.b.fmul(x, x), x)
+    return e.b.fmul(constant(x.type, 1.5957691216), e.fma(constant(x.type, 0.044715), cube, x))

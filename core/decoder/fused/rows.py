@@ -1,0 +1,102 @@
+"""What happens to the many rows of a prompt between its products.
+
+Bfloat16 is held in uint16; x, norms and rotations are float32. Types are named, so that everything is compiled, or read from
+Numba's cache on disk, when this module is imported.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from core.decoder.fused.machine import bits_to_float, narrow
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_BF16 = np.uint16(0)
+
+
+@njit(inline="always")
+def _wide(value):
+    return bits_to_float(np.uint32(value) << np.uint32(16))
+
+
+@njit(inline="always")
+def _norm_factor(row, eps):
+    total = np.float32(0)
+    for i in range(len(row)):
+        total += row[i] * row[i]
+    return np.float32(1) / np.sqrt(total / np.float32(len(row)) + eps)
+
+
+@njit("(float32[:,::1],float32[::1],float32,uint16[:,::1])", nogil=True, fastmath=_FAST, cache=True)
+def norm_rows(x, weight, eps, out):
+    """out = RMS norm of every row of x; where `weight` is empty, x itself."""
+    for row in range(len(x)):
+        if len(weight) == 0:
+            for i in range(x.shape[1]):
+                out[row, i] = narrow(x[row, i], _BF16)
+            continue
+        factor = _norm_factor(x[row], eps)
+        for i in range(x.shape[1]):
+            out[row, i] = narrow(x[row, i] * factor * weight[i], _BF16)
+
+
+@njit("(float32[:,::1],uint16[:,::1],float32[::1],float32,float32)", nogil=True, fastmath=_FAST, cache=True)
+def add_rows(x, y, weight, eps, scale):
+    """x += scale · RMS norm of y; where `weight` is empty, y itself."""
+    width = x.shape[1]
+    room = np.empty(width, np.float32)
+    for row in range(len(x)):
+        if len(weight) == 0:
+            for i in range(width):
+                x[row, i] += _wide(y[row, i]) * scale
+            continue
+        for i in range(width):
+            room[i] = _wide(y[row, i])
+        factor = _norm_factor(room, eps) * scale
+        for i in range(width):
+            x[row, i] += room[i] * factor * weight[i]
+
+
+@njit(fastmath=_FAST)
+def _turned(vector, weight, eps, cos, sin, out):
+    """out = vector, normed and rotated, halves paired."""
+    half = len(cos)
+    if len(weight):
+        factor = _norm_factor(vector, eps)
+        for i in range(len(vector)):
+            vector[i] *= factor * weight[i]
+    for i in range(half):
+        a, b = vector[i], vector[i + half]
+        out[i] = narrow(a * cos[i] - b * sin[i], _BF16)
+        out[i + half] = narrow(b * cos[i] + a * sin[i], _BF16)
+    for i in range(2 * half, len(vector)):
+        out[i] = narrow(vector[i], _BF16)
+
+
+@njit(
+    "(uint16[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
+    "uint16[:,:,::1],uint16[:,:,::1],uint16[:,:,::1],int64,int64,int64)",
+    nogil=True, fastmath=_FAST, cache=True,
+)  # fmt: skip
+def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
+    """Divide qkv [T, (H + 2G) D] into queries [H, T, D] and slots of keys and values [G, capacity, D].
+
+    Queries and keys are biased, normed and rotated by cos and sin [T, half]; what a family lacks is empty.
+    """
+    heads, kv_heads, size = len(queries), len(keys), queries.shape[2]
+    room = np.empty(size, np.float32)
+    for row in range(first, last):
+        for head in range(heads + 2 * kv_heads):
+            for i in range(size):
+                room[i] = _wide(qkv[row, head * size + i])
+            if len(bias):
+                for i in range(size):
+                    room[i] += bias[head * size + i]
+            if head < heads:
+                _turned(room, q_norm, eps, cos[row], sin[row], queries[head, row])
+            elif head < heads + kv_heads:
+                _turned(room, k_norm, eps, cos[row], sin[row], keys[head - heads, slot + row])
+            else:
+                for i in range(size):
+                    values[head - heads - kv_heads, slot + row, i] = narrow(room[i], _BF16)

@@ -1,0 +1,90 @@
+"""Prompts in bfloat16 against plain torch in float32, on random decoders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_fused import FAMILIES, decoder_for
+
+from core.attention.mask import FULL, Reach
+from core.attention.prompt import attend_after
+from core.cache.base import Layout
+from core.cache.dynamic import Dynamic
+from core.decoder import linear
+from core.decoder.fused.prompt import Prompt
+from core.decoder.model import Decoder
+from core.decoder.probe import Probe
+from core.engine.local import LocalSession
+from core.technique import NoOptions
+from core.weights import packed
+
+TOKENS = [(11 * i + 3) % 128 for i in range(150)]
+PACKED = ("weights.name=rtn", "weights.bits=5", "weights.group_size=32")
+BFLOAT16 = ("weights.name=cast", "weights.dtype=bfloat16")
+
+
+@pytest.fixture(autouse=True)
+def _quick_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that multiplies bfloat16 fastest."""
+    for module in (linear, packed):
+        monkeypatch.setattr(module, "quick_dtype", lambda: torch.bfloat16)
+
+
+def logits(
+    decoder: Decoder, quick: bool, sizes: tuple[int, ...], reach: Reach = FULL, probe: Probe | None = None
+) -> torch.Tensor:
+    """Of the last rows of passes of these sizes, over a bfloat16 cache."""
+    traits = decoder.traits
+    layout = Layout((decoder.blocks[0].attention.kv_heads,) * traits.layers, traits.head_size, 300, torch.bfloat16)
+    prompt = Prompt.of(decoder) if quick else None
+    assert (prompt is not None) == quick
+    reaches = (reach,) * traits.layers
+    session = LocalSession(decoder, Dynamic(NoOptions(), layout), reaches, probe or Probe(), prompt=prompt)
+    rows, at = [], 0
+    for size in sizes:
+        rows.append(session.forward(TOKENS[at : at + size])[-1])
+        at += size
+    return torch.stack(rows)
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("weights", [PACKED, BFLOAT16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_that_prompts_equal_plain_torch_up_to_bfloat16(family: str, weights: tuple[str, ...]) -> None:
+    decoder, sizes = decoder_for(family, *weights), (70, 80)
+    assert distance(logits(decoder, True, sizes), logits(decoder, False, sizes)) < 0.03
+
+
+@pytest.mark.parametrize("reach", [Reach(0, 20), Reach(4, 20)])
+def test_that_prompts_see_what_the_mask_lets_through(reach: Reach) -> None:
+    decoder, sizes = decoder_for("llama", *PACKED), (70, 80)
+    assert distance(logits(decoder, True, sizes, reach), logits(decoder, False, sizes, reach)) < 0.03
+    assert distance(logits(decoder, True, sizes, reach), logits(decoder, True, sizes)) > 0.1
+
+
+def test_that_chunks_of_a_prompt_equal_the_whole_of_it() -> None:
+    decoder = decoder_for("llama", *PACKED)
+    assert distance(logits(decoder, True, (70, 80))[-1], logits(decoder, True, (150,))[-1]) < 0.02
+
+
+def test_that_captured_attention_of_a_prompt_equals_plain_torch() -> None:
+    decoder, seen = decoder_for("llama", *PACKED), []
+    for quick in (True, False):
+        probe = Probe(attention_layers=(1,))
+        logits(decoder, quick, (80,), probe=probe)
+        seen.append(probe.take_attention()[1][0].astype(float))
+    assert abs(seen[0] - seen[1]).max() < 0.03
+
+
+@pytest.mark.parametrize("past", [0, 1, 200])
+def test_that_attention_over_what_was_before_and_itself_equals_the_masked_one(past: int) -> None:
+    H, G, T, D = 6, 2, 90, 32
+    q, k, v = (torch.randn(n, size, D).bfloat16() for n, size in ((H, T), (G, past + T), (G, past + T)))
+    keys, values = (part.float().repeat_interleave(H // G, 0) for part in (k, v))
+    scores = q.float() @ keys.transpose(1, 2) * 0.2
+    hidden = torch.ones(T, past + T, dtype=torch.bool).triu(past + 1)
+    expected = (scores.masked_fill(hidden, -torch.inf).softmax(-1) @ values).transpose(0, 1)
+    assert (attend_after(q, k, v, 0.2).float() - expected).abs().max() < 0.03
