@@ -17,7 +17,7 @@ from core.events import Failed
 
 State = Literal["starting", "idle", "busy", "dead"]
 STOP_WITHIN = 2.0  # seconds from Stop to the end of a process that does not honour it
-POLL_FOR = 0.008  # seconds of unpacking in one poll, and one batch more at most
+POLL_FOR = 0.01  # seconds of unpacking in one poll
 
 
 class EngineClient:
@@ -31,6 +31,7 @@ class EngineClient:
     def _start(self) -> None:
         self._link = EngineLink(self._factories)
         self._ready = False
+        self._incoming: Iterator[Envelope | Ready] = iter(())  # what is left of the batch that came last
         self._open: list[int] = []
         self._withdrawn: list[Envelope] = []
         self._column = 0  # whose event came last: an error of the process is told there
@@ -76,10 +77,13 @@ class EngineClient:
         said, self._withdrawn = self._withdrawn, []
         until = monotonic() + POLL_FOR
         while monotonic() < until:
-            batch = self._link.take()
-            if batch is None:
+            message = next(self._incoming, None)
+            if message is not None:
+                said += [message] if self._concerns(message) else []
+            elif (batch := self._link.take()) is not None:
+                self._incoming = _unpacked(batch)
+            else:
                 return said + self._unheard()
-            said += [message for message in _unpacked(batch) if self._concerns(message)]
         return said
 
     def restart(self) -> None:
@@ -132,7 +136,8 @@ class EngineClient:
 
 
 def _unpacked(batch: bytes) -> Iterator[Envelope | Ready]:
-    """A batch is pickles one after another."""
+    """A batch is pickles one after another with one memo."""
     stream = io.BytesIO(batch)
+    unpickler = pickle.Unpickler(stream)
     while stream.tell() < len(batch):
-        yield pickle.load(stream)
+        yield unpickler.load()
