@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from core.events import (
     AttentionCaptured,
@@ -21,6 +22,16 @@ from core.events import (
     TextDelta,
     Token,
 )
+
+
+class Follower(Protocol):
+    """Something derived from a trace, which costs only what is new in it."""
+
+    def take(self, trace: Trace) -> None:
+        """Take in what the trace gained since the last call."""
+
+
+F = TypeVar("F", bound=Follower)
 
 
 @dataclass
@@ -41,6 +52,7 @@ class Trace:
     tokens: list[Token] = field(default_factory=list)  # generated ones
     text: str = ""
     revision: int = 0
+    followers: dict[Callable[[], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def add(self, event: Event) -> None:
         """Record one event."""
@@ -84,6 +96,12 @@ class Trace:
     @property
     def live(self) -> bool:
         return self.finished is None and self.failed is None
+
+    def follow(self, kind: Callable[[], F]) -> F:
+        """The trace's own follower of this kind, made at the first call, and up to date."""
+        follower: F = self.followers.get(kind) or self.followers.setdefault(kind, kind())
+        follower.take(self)
+        return follower
 
     def events(self) -> Iterable[Event]:
         """The recorded events, in an order that `record` turns into an equal trace."""

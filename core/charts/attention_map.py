@@ -41,21 +41,31 @@ def chart_of(traces: Labelled, layer: int, head: int, found: Assembled | None) -
 
 def _heatmap(trace: Trace, found: Assembled, layer: int) -> Heatmap:
     labels = token_labels(trace)
-    rows, keys = found.values.shape
-    queries = np.arange(found.first, found.first + rows)
-    allowed = _reach(trace, layer).allowed(queries, np.arange(keys))
-    causal = FULL.allowed(queries, np.arange(keys))
-    veil = (causal & ~allowed | found.absent) & np.isfinite(found.values)
+    queries, keys = found.starts()
+    veil = found.absent | _hidden(_reach(trace, layer), found)
+    if veil.any():
+        veil = veil & np.isfinite(found.values)
     return Heatmap(
         values=found.values,
-        row_labels=labels[found.first : found.first + rows],
-        column_labels=labels[:keys],
+        row_labels=tuple(labels[query] for query in queries.tolist()),
+        column_labels=tuple(labels[key] for key in keys.tolist()),
         low=0.0,
         high=1.0,
         unit="attention weight",
         overlay=veil if veil.any() else None,
         scale="sqrt",
     )
+
+
+def _hidden(reach: Reach, found: Assembled) -> np.ndarray:
+    """Cells of which the mask lets nothing through."""
+    if reach == FULL:
+        return np.zeros((1, 1), bool)
+    queries, keys = found.starts()
+    last_queries, last_keys = queries + found.block - 1, keys + found.block - 1
+    corners = ((queries, keys), (queries, last_keys), (last_queries, last_keys))
+    hidden: np.ndarray = ~np.logical_or.reduce([reach.allowed(some, others) for some, others in corners])
+    return hidden
 
 
 def _reach(trace: Trace, layer: int) -> Reach:
@@ -68,15 +78,16 @@ def _coverage(trace: Trace, found: Assembled | None) -> tuple[str, ...]:
     """What the map leaves out, and what is veiled."""
     if found is None:
         return ()
-    total, rows = len(trace.all_tokens), len(found.values)
     missing = int(np.isnan(found.values[:, 0]).sum())
     notes = []
     if found.first:
         notes.append(f"queries 0 to {found.first - 1} were not captured")
     if missing:
-        notes.append(f"{counted(missing, 'query')} in between not captured")
-    if trace.capture_ended is not None and found.first + rows < total - 1:
-        notes.append(f"captured up to query {found.first + rows - 1}: {trace.capture_ended.message}")
+        notes.append(f"{counted(missing, 'query' if found.block == 1 else 'row')} in between not captured")
+    if trace.capture_ended is not None and found.end < len(trace.prompt_tokens) + len(trace.tokens) - 1:
+        notes.append(f"captured up to query {found.end - 1}: {trace.capture_ended.message}")
+    if found.block > 1:
+        notes.append(f"a cell is the largest weight of {found.block} × {found.block} tokens")
     return (*notes, "veiled cells are hidden by the mask or no longer in the cache") if _veils(trace, found) else tuple(notes)
 
 

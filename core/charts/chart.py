@@ -83,7 +83,7 @@ def has_data(chart: Chart) -> bool:
     if chart.listing is not None:
         return bool(chart.listing.rows)
     if chart.heatmap is not None:
-        return bool(np.isfinite(chart.heatmap.values).any())
+        return any(bool(np.isfinite(row).any()) for row in chart.heatmap.values)  # mostly the first row tells
     return any(bool(np.isfinite(series.y).any()) for series in chart.series if series.kind != "horizontal_line")
 
 

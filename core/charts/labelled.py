@@ -28,9 +28,21 @@ def token_label(index: int, token: Token) -> str:
     return f"{index} {text or '∅'}"
 
 
+class _TokenLabels:
+    """One a token, each made once."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    def take(self, trace: Trace) -> None:
+        known, prompt = len(self.labels), trace.prompt_tokens
+        new = (*prompt[known:], *trace.tokens[max(0, known - len(prompt)) :])
+        self.labels += (token_label(index, token) for index, token in enumerate(new, known))
+
+
 def token_labels(trace: Trace) -> tuple[str, ...]:
     """Entry i names the token at position i."""
-    return tuple(token_label(index, token) for index, token in enumerate(trace.all_tokens))
+    return tuple(trace.follow(_TokenLabels).labels)
 
 
 def prefix(traces: Labelled, label: str) -> str:

@@ -30,12 +30,32 @@ class Stage:
     tokens: int
 
 
+class _Sums:
+    """Steps of a run by stage, each added once."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self.phases: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self.ms: dict[str, float] = defaultdict(float)
+        self.steps: dict[str, int] = defaultdict(int)
+        self.tokens: dict[str, int] = defaultdict(int)
+
+    def take(self, trace: Trace) -> None:
+        for step in trace.steps[self._taken :]:
+            stage = stage_of(step)
+            sums = self.phases[stage]
+            for phase, ms in step.phases.items():
+                sums[phase] += ms
+            self.ms[stage] += step.ms
+            self.steps[stage] += 1
+            self.tokens[stage] += len(step.tokens)
+        self._taken = len(trace.steps)
+
+
 def stages(trace: Trace) -> tuple[Stage, ...]:
     """The stages a run had, each with its phases adding up to the time of its steps."""
-    groups: dict[str, list[Step]] = defaultdict(list)
-    for step in trace.steps:
-        groups[stage_of(step)].append(step)
-    return tuple(_stage(name, groups[name], len(trace.prompt_tokens)) for name in STAGES if groups[name])
+    sums = trace.follow(_Sums)
+    return tuple(_stage(name, sums, len(trace.prompt_tokens)) for name in STAGES if sums.steps[name])
 
 
 def stage_of(step: Step) -> str:
@@ -61,14 +81,9 @@ def leaves(step: Step) -> dict[str, float]:
     return dict(found)
 
 
-def _stage(name: str, steps: Sequence[Step], prompt: int) -> Stage:
-    phases: dict[str, float] = defaultdict(float)
-    for step in steps:
-        for phase, ms in step.phases.items():
-            phases[phase] += ms
-    whole = Step(steps[0].index, (), sum(step.ms for step in steps), phases, 0, 0)
-    tokens = prompt if name == "prefill" else sum(len(step.tokens) for step in steps)
-    return Stage(name, leaves(whole), len(steps), tokens)
+def _stage(name: str, sums: _Sums, prompt: int) -> Stage:
+    whole = Step(-1 if name == "prefill" else 0, (), sums.ms[name], sums.phases[name], 0, 0)
+    return Stage(name, leaves(whole), sums.steps[name], prompt if name == "prefill" else sums.tokens[name])
 
 
 def latency_phases(traces: Labelled, *, per: str = "token") -> Chart:

@@ -28,13 +28,26 @@ class Chunks:
         return bool((self.tokens > 1).any())
 
 
+class _Chunks:
+    """Of every step that yielded tokens, the first one too: generated index, ms and tokens, as they come."""
+
+    def __init__(self) -> None:
+        self._taken = self._tokens = 0
+        self.rows: list[tuple[int, float, int]] = []
+
+    def take(self, trace: Trace) -> None:
+        for step in trace.steps[self._taken :]:
+            if step.tokens:
+                self.rows.append((self._tokens, sum(token.ms for token in step.tokens), len(step.tokens)))
+                self._tokens += len(step.tokens)
+        self._taken = len(trace.steps)
+
+
 def chunks(trace: Trace) -> Chunks:
     """One entry a decoding step that yielded tokens."""
-    counts = np.array([len(step.tokens) for step in trace.steps], int)
-    starts = np.cumsum(counts) - counts
-    gaps = np.array([sum(token.ms for token in step.tokens) for step in trace.steps], float)
-    kept = (counts > 0) & (starts > 0)
-    return Chunks(starts[kept], gaps[kept], counts[kept])
+    rows = trace.follow(_Chunks).rows[1:]
+    index, ms, tokens = zip(*rows) if rows else ((), (), ())
+    return Chunks(np.array(index, int), np.array(ms, float), np.array(tokens, int))
 
 
 def latency_tokens(traces: Labelled) -> Chart:
