@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize
-from PySide6.QtWidgets import QDockWidget, QHBoxLayout, QToolButton, QWidget
+from PySide6.QtWidgets import QDockWidget, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
 from widgets import icons, theme
 from widgets.labels import role_label
@@ -22,31 +21,28 @@ class DockTitle(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(GRID, 0, GRID // 2, 0)
         row.setSpacing(0)
-        row.addWidget(role_label("heading", frame.windowTitle()))
-        row.addStretch(1)
+        name = role_label("heading", frame.windowTitle())
+        name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        name.setMinimumSize(1, 4 * GRID)
+        row.addWidget(name, 1)
         for button, purpose in ((self._float, "Float or dock"), (self._close, "Close")):
             button.setToolTip(f"{purpose} {frame.windowTitle()}")
             button.setAccessibleName(f"{purpose} {frame.windowTitle()}")
             set_role(button, "quiet")
             row.addWidget(button)
+        self._parts = (name, self._float, self._close)
         theme.notifier.changed.connect(self._draw)
         self._draw()
         self.set_shown(True)
 
     def set_shown(self, shown: bool) -> None:
-        """Take room or none."""
+        """Take room or none. Hints come from the layout: asked for hundreds of times a second, they must not be Python's."""
         if shown != self._shown:
             self._shown = shown
-            self.setFixedHeight(self.sizeHint().height())
-            self.updateGeometry()
+            for part in self._parts:
+                part.setVisible(shown)
 
     def _draw(self) -> None:
         muted = theme.colours().muted
         self._float.setIcon(icons.icon("dock", muted))
         self._close.setIcon(icons.icon("remove", muted))
-
-    def sizeHint(self) -> QSize:
-        return QSize(super().sizeHint().width(), 4 * GRID if self._shown else 0)
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(0, self.sizeHint().height())

@@ -33,12 +33,26 @@ def error_label(parent: QWidget | None = None) -> QLabel:
 
 
 class ElidedLabel(QLabel):
-    """One line that ends in … when there is no room; the whole text is its tooltip then."""
+    """One line that ends in … when there is no room; the whole text is its tooltip then.
+
+    Its size does not depend on its text, so that a text which changes several times a second lays nothing out again.
+    """
 
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
-        super().__init__(text, parent)
+        super().__init__(" ", parent)
+        self._text = ""
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setText(text)
+
+    def text(self) -> str:
+        return self._text
+
+    def setText(self, text: str) -> None:
+        if text != self._text:
+            self._text = text
+            self.setAccessibleDescription(text)
+            self.update()
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, super().minimumSizeHint().height())
@@ -48,8 +62,8 @@ class ElidedLabel(QLabel):
         option = QStyleOption()
         option.initFrom(self)
         rect = self.contentsRect()
-        shown = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, rect.width())
-        self.setToolTip(self.text() if shown != self.text() else "")
+        shown = self.fontMetrics().elidedText(self._text, Qt.TextElideMode.ElideRight, rect.width())
+        self.setToolTip(self._text if shown != self._text else "")
         self.style().drawItemText(
             painter, rect, int(self.alignment()), option.palette, self.isEnabled(), shown, self.foregroundRole()
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QGridLayout, QProgressBar, QWidget
+from PySide6.QtWidgets import QGridLayout, QWidget
 
 from core.events import MEASURE
 from core.metrics import METRICS
@@ -14,6 +14,7 @@ from widgets.column_mark import ColumnMark
 from widgets.config_text import headline
 from widgets.labels import ElidedLabel, error_label
 from widgets.quantity import spoken
+from widgets.quiet_bar import QuietBar
 from widgets.theme import GRID, column_style, mono_font, set_role
 
 RECENT = 32  # tokens over which the live speed is taken
@@ -41,8 +42,7 @@ class StreamHeader(QWidget):
         self.state = ElidedLabel()
         set_role(self.state, "small")
         self.problem = error_label()
-        self._bar = QProgressBar()
-        self._bar.setTextVisible(False)
+        self._bar = QuietBar()
         self._bar.setFixedHeight(2)
         self._bar.setStyleSheet("QProgressBar { min-height: 2px; max-height: 2px; border-radius: 0; background: transparent; }")
         grid = QGridLayout(self)
@@ -78,8 +78,7 @@ class StreamHeader(QWidget):
         self.problem.setText(trace.failed.message if trace is not None and trace.failed is not None else "")
         self.problem.setVisible(bool(self.problem.text()))
         self.numbers.setText(numbers_of(trace))
-        self._bar.setRange(0, 1000)
-        self._bar.setValue(int(1000 * share) if share is not None else 0)
+        self._bar.show_share(share or 0.0)
         self.setAccessibleName(f"Run {self._letter}: {shown}; {self.numbers.text()}")
 
 

@@ -27,6 +27,8 @@ class StreamLegend(QWidget):
 
     def show_mode(self, mode: ColourMode, gaps: LatencyRange) -> None:
         """Explain `mode`; `gaps` are the ends of the latency ramp."""
+        if (mode, gaps) == (self._mode, self._gaps) and self.accessibleName() == self.text():
+            return
         self._mode, self._gaps = mode, gaps
         self.setAccessibleName(self.text())
         self.setVisible(mode != "none")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QWidget
 
 from widgets import icons, theme
 from widgets.labels import ElidedLabel
+from widgets.quiet_bar import QuietBar
 from widgets.theme import GRID, set_role
 
 BAR_WIDTH = 200
@@ -26,13 +27,13 @@ class ProgressStrip(QFrame):
         self.text = ElidedLabel()
         self.text.setAccessibleName("Status")
         self.text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        self.bar = QProgressBar()
+        self.bar = QuietBar()
         self.bar.setAccessibleName("Progress")
-        self.bar.setTextVisible(False)
         self.bar.setFixedWidth(BAR_WIDTH)
         self.figures = QLabel()
         self.figures.setAccessibleName("Percent and time left")
         set_role(self.figures, "small")
+        self.figures.setFixedSize(20 * GRID, 2 * GRID)  # a text that changes its size lays out the whole window
         self.facts = QLabel()
         self.facts.setAccessibleName("Engine")
         set_role(self.facts, "small")
@@ -62,8 +63,7 @@ class ProgressStrip(QFrame):
         self.bar.setVisible(share is not None)
         self.figures.setVisible(share is not None)
         if share is not None:
-            self.bar.setRange(0, 1000)
-            self.bar.setValue(round(1000 * share))
+            self.bar.show_share(share)
             left = "" if seconds_left is None else f" · {_seconds(seconds_left)} left"
             self.figures.setText(f"{100 * share:.0f} %{left}")
 

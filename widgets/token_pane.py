@@ -89,12 +89,13 @@ class TokenPane(QAbstractScrollArea):
         if seen == self._seen or not self.isVisible():
             return False
         self._seen = seen
-        following = self._following()
+        following, changed = self._following(), len(self.lines.lines)
         for item in self._stream.pull():
-            self.lines.append(item.token.text)
+            changed = min(changed, self.lines.append(item.token.text))
         self.divergence.update()
         self._update_marks()
         self._update_range(following)
+        self._update_from(changed)
         self.refreshed.emit()
         return True
 
@@ -112,6 +113,7 @@ class TokenPane(QAbstractScrollArea):
         self._update_marks()
         if not self.refresh():
             self._update_range(following=False)
+        self.viewport().update()
 
     def _lay_out(self) -> None:
         """Wrap all items anew; the token at the top stays at the top."""
@@ -121,6 +123,7 @@ class TokenPane(QAbstractScrollArea):
         for item in self._stream.items:
             self.lines.append(item.token.text)
         self._update_range(following)
+        self.viewport().update()
         if top is not None and not following:
             bar.setValue(self.lines.first_line[top] * self.line_height)
 
@@ -134,14 +137,22 @@ class TokenPane(QAbstractScrollArea):
         bar.setRange(0, max(0, len(self.lines.lines) * self.line_height + 2 * GRID - page))
         if following:
             bar.setValue(bar.maximum())
-        self.viewport().update()
+
+    def _update_from(self, line: int) -> None:
+        """Paint a line and those after it anew; what stands above stays as it was painted."""
+        top = GRID + line * self.line_height - self.verticalScrollBar().value()
+        bottom = min(top + (len(self.lines.lines) - line) * self.line_height, self.viewport().height())
+        if bottom > max(0, top):
+            self.viewport().update(0, max(0, top), self.viewport().width(), bottom - max(0, top))
 
     def _update_marks(self) -> None:
         index = self.divergence.index
         position = None if index is None else self._stream.prompt + index
         known = position is not None and position < len(self._stream.item_at)
-        self.marks.differs = self._stream.item_at[position] if position is not None and known else None
-        self.viewport().update()
+        differs = self._stream.item_at[position] if position is not None and known else None
+        if differs != self.marks.differs:
+            self.marks.differs = differs
+            self.viewport().update()
 
     def item_box(self, item: int) -> QRect:
         """Where the item's first part stands, in the viewport."""
@@ -180,6 +191,10 @@ class TokenPane(QAbstractScrollArea):
         last = (event.rect().bottom() + scrolled) // self.line_height
         for index, line in enumerate(self.lines.lines[first : last + 1], first):
             self._painter.paint_line(painter, MARGIN, index * self.line_height - scrolled, line, self._stream.items)
+
+    def scrollContentsBy(self, dx: int, dy: int) -> None:
+        """Move what is painted; only what comes into sight is painted anew."""
+        self.viewport().scroll(dx, dy)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
