@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Literal
 
@@ -12,7 +14,8 @@ from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QTabWidget, QWi
 
 from app.dock_title import DockTitle
 
-REST = 4  # a refresh is followed by so many times its own length without one
+REST = 40  # a refresh is followed by so many times its own length without one: what the docks take of the engine's cores
+LEAST_REST = 0.15  # seconds
 
 Place = Literal["left", "upper", "lower"]
 
@@ -69,13 +72,18 @@ class DockArea:
         self._docks[name].widget.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def refresh(self, at_once: bool = False) -> None:
-        """Repaint what can be seen; as often as leaves most of the time to the streams, unless `at_once`."""
+        """Repaint what can be seen; as seldom as leaves the time to the streams and the engine, unless `at_once`."""
         if at_once or monotonic() >= self._not_before:
             began = monotonic()
             for dock in self.visible():
                 if dock.refresh is not None:
                     dock.refresh()
-            self._not_before = monotonic() + REST * (monotonic() - began)
+            self._not_before = math.inf
+            QTimer.singleShot(0, self._window, partial(self._rest, began))  # when what was refreshed has been painted
+
+    def _rest(self, began: float) -> None:
+        now = monotonic()
+        self._not_before = now + max(LEAST_REST, REST * (now - began))
 
     def reset(self) -> None:
         """Every dock open and in its first place."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import Qt, QTimer
 
 from app.models import pieces
 from core.models.tokenizer import Tokenizer
@@ -13,16 +15,18 @@ from core.models.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from app.main_window import Window
 
-BUSY_MS, IDLE_MS = 33, 200  # between two looks at the engine
+BUSY_MS, IDLE_MS = 28, 200  # between two looks at the engine
+SAY_EVERY = 0.25  # seconds between two changes of the status line: faster ones cannot be read
 
 
 class Pulse:
-    """Beats about thirty times a second while a job runs, five times otherwise."""
+    """Beats a little over thirty times a second while a job runs, five times otherwise."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
         self._death_told = False
         self._tokenizer: Tokenizer | None = None
+        self._said_at = 0.0
         self._timer = QTimer(window, interval=IDLE_MS)
         self._timer.timeout.connect(self.beat)
 
@@ -38,11 +42,16 @@ class Pulse:
         self._timer.stop()
 
     def job_began(self) -> None:
-        """Look often from now on."""
+        """Look often from now on. The collector waits: it would walk through every event, for longer than a frame lasts."""
+        gc.disable()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(BUSY_MS)
 
     def job_ended(self) -> None:
-        """Show everything as it is at the end."""
+        """Show everything as it is at the end. What there is by now is no garbage, and need not be looked at again."""
+        gc.freeze()
+        gc.enable()
+        self._timer.setTimerType(Qt.TimerType.CoarseTimer)
         self._timer.setInterval(IDLE_MS)
         self._window.follow_runs()
         self._window.docks.refresh(at_once=True)
@@ -66,11 +75,17 @@ class Pulse:
             window.keeper.keep(trace)
         if update.ended:
             self.job_ended()
+        if not window.is_busy() or monotonic() - self._said_at > SAY_EVERY:
+            self._said_at = monotonic()
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """What changes seldom, and what a person reads."""
         self._look_at_history()
         self._look_at_engine()
         self._look_at_tokenizer()
-        if window.is_busy():
-            window.show_status()
+        if self._window.is_busy():
+            self._window.show_status()
 
     def _look_at_history(self) -> None:
         kept, errors = self._window.keeper.done()

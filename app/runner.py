@@ -47,6 +47,12 @@ class _Job:
     repeat: dict[int, int] = field(default_factory=dict)
     pending: dict[int, Trace] = field(default_factory=dict)
 
+    def trace(self, request: int) -> Trace:
+        """Of the run that a request is in."""
+        if request not in self.pending:
+            self.pending[request] = Trace()
+        return self.pending[request]
+
     def is_warm_up(self, request: int) -> bool:
         return self.repeats > 0 and self.repeat.get(request, 0) == 0
 
@@ -129,16 +135,22 @@ class Runner:
 
     def _record(self, job: _Job, request: int, event: Event, update: Update) -> None:
         """Grow the column's trace; a new one takes the place of the old one when its run starts."""
-        trace, column = job.pending.setdefault(request, Trace()), job.columns[request]
+        trace, column = job.trace(request), job.columns[request]
         if isinstance(event, Step) and not trace.tokens:
             update.first_token = True
         trace.add(event)
-        warms_up = job.is_warm_up(request)
-        if isinstance(event, RunStarted) and (warms_up or not job.keeps_warm_up):
-            column.trace = trace
+        if isinstance(event, RunStarted | RunFinished):
+            self._turned(job, request, trace, event, update)
         if column.trace is trace:
             update.columns.add(job.places[request])
-        if isinstance(event, RunFinished) and (not warms_up or job.keeps_warm_up):
+
+    def _turned(self, job: _Job, request: int, trace: Trace, event: RunStarted | RunFinished, update: Update) -> None:
+        """A run has begun or ended."""
+        warms_up, column = job.is_warm_up(request), job.columns[request]
+        if isinstance(event, RunStarted):
+            column.trace = column.trace if job.keeps_warm_up and not warms_up else trace
+            return
+        if not warms_up or job.keeps_warm_up:
             update.finished.append(trace)
-        if isinstance(event, RunFinished) and job.repeats and not warms_up:
+        if job.repeats and not warms_up:
             column.repeats.append(trace)
