@@ -25,7 +25,7 @@ def compiled(ir: str, name: str) -> int:
     """The address of function `name` of the module `ir`."""
     path = cache_folder() / "compiled" / f"{_DIGEST(f'{_host()} {ir}'.encode()).hexdigest()[:32]}.o"
     code = _stored(path) or _made(ir, path)
-    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name).link(_jit(), path.stem)
+    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name).link(_jit(), f"{path.stem}-{len(_kept)}")
     _kept.append(library)
     return int(library[name])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -11,7 +12,7 @@ from core.attention.softmax import stacked
 from core.cache.base import Cache, Layout
 from core.cache.off import Off
 from core.config import RunConfig
-from core.decoder.build import build
+from core.decoder.build import Weights, build
 from core.decoder.fused.prompt import Prompt
 from core.decoder.fused.runner import Fused
 from core.decoder.fused.runner import enabled as fused_enabled
@@ -24,6 +25,7 @@ from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
 from core.weights.kernel import MOST_ROWS
+from core.weights.store import Stored
 
 _FUSED_ROWS = 64  # up to here passes of a few rows through packed weights beat unpacking them
 
@@ -53,8 +55,12 @@ class LocalBackend(Backend):
             choice = config.choice(family)
             progress(family, 0, 1)
             choice.technique.load()(choice.options, plan, preparation)
-        weights = config.weights.technique.load()(config.weights.options, plan)
-        backend = cls(checkpoint.info, tokenizer, build(plan, weights, progress), weights.kv_dtype)
+        technique: Weights = config.weights.technique.load()(config.weights.options, plan)
+        stored = Stored.of(technique, config, Path(checkpoint.info.path))
+        backend = cls(checkpoint.info, tokenizer, build(plan, stored or technique, progress), technique.kv_dtype)
+        if stored is not None:
+            progress("keeping", 0, 1)
+            stored.save()
         backend._warm(config, progress)
         return backend
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +71,29 @@ class Packed(Linear):
         self._scales = _by_lane(np.repeat(codes.scales, segments, axis=1), half)
         self._offsets = None if codes.offsets is None else _by_lane(np.repeat(codes.offsets, segments, axis=1), half)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `restored` needs besides the arrays."""
+        sizes = {name: getattr(self, name) for name in ("out_features", "in_features", "group_size", "_groups", "_width")}
+        return {"format": astuple(self.format), **sizes}
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Codes, scales, and offsets where there are any."""
+        return tuple(part for part in (self._codes, self._scales, self._offsets) if part is not None)
+
+    @classmethod
+    def restored(cls, description: dict[str, Any], arrays: Sequence[np.ndarray], bias: torch.Tensor | None) -> Packed:
+        """The matrix that had this description and these arrays."""
+        self = cls.__new__(cls)
+        self.format = Format(*description["format"])
+        for name in description.keys() - {"format"}:
+            setattr(self, name, description[name])
+        self.bits, self.bias = self.format.bits, None if bias is None else bias.float()
+        self._codes, self._scales = arrays[:2]
+        self._offsets = arrays[2] if len(arrays) > 2 else None
+        return self
+
     def _segmented(self, columns: np.ndarray, groups: int) -> np.ndarray:
         """[N, K] with every group padded to whole segments, and rows to whole blocks where they are codes."""
         rows = -(-len(columns) // LANES) * LANES if columns.dtype == np.uint8 else len(columns)
@@ -117,8 +142,7 @@ class Packed(Linear):
 
     @property
     def nbytes(self) -> int:
-        parts = (self._codes, self._scales, self._offsets, self.bias)
-        return sum(part.nbytes for part in parts if part is not None)
+        return sum(part.nbytes for part in self.arrays) + (0 if self.bias is None else self.bias.nbytes)
 
     def dense(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """[out, in]: the matrix it multiplies by, as float32 or rounded to bfloat16."""

@@ -1,0 +1,110 @@
+"""Emitted machine code: its arithmetic against torch, and its place on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.attention.kernel import mix_kernel, scores_kernel
+from core.attention.softmax_kernel import softmax_kernel
+from core.compiled import jit
+from core.compiled.arithmetic import exp, logistic, tanh
+from core.compiled.emitter import LANES, VF32, Emitter, number
+from core.compiled.jit import callable_at
+from core.compiled.numbers import read, write
+from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("INFERENCE_PLAYGROUND_CACHE", str(tmp_path))
+    return tmp_path / "compiled"
+
+
+def mapped(name: str, change: Callable[[Emitter, object], object], x: torch.Tensor) -> torch.Tensor:
+    """change applied to x by vectors."""
+    e, y = Emitter(name, "x y count"), torch.empty_like(x)
+
+    def body(i: object, _: list[object]) -> list[object]:
+        e.store(change(e, e.load(e.at(e.x, i, 4), VF32, 4)), e.at(e.y, i, 4))
+        return []
+
+    e.loop(number(0), e.count, [], body, step=LANES)
+    callable_at(e.finish(), 3)(x.data_ptr(), y.data_ptr(), len(x))
+    return y
+
+
+@pytest.mark.parametrize(("change", "expected"), [(exp, torch.exp), (logistic, torch.sigmoid), (tanh, torch.tanh)])
+def test_that_functions_equal_those_of_torch(change: Callable[..., object], expected: Callable[..., torch.Tensor]) -> None:
+    x = torch.linspace(-80, 80, 16 * 1000)
+    assert torch.allclose(mapped(f"test_{change.__name__}", change, x), expected(x), rtol=1e-6, atol=2e-7)
+
+
+def test_that_code_is_compiled_once_and_again_when_its_file_is_damaged(folder: Path) -> None:
+    x = torch.randn(32)
+    ran = [mapped("doubled", lambda e, v: e.b.fadd(v, v), x)]
+    (file,) = folder.iterdir()
+    written = file.stat().st_mtime_ns
+    ran.append(mapped("doubled", lambda e, v: e.b.fadd(v, v), x))
+    assert file.stat().st_mtime_ns == written
+    file.write_bytes(file.read_bytes()[:-5])
+    ran.append(mapped("doubled", lambda e, v: e.b.fadd(v, v), x))
+    assert all(torch.equal(y, 2 * x) for y in ran)
+    assert jit._stored(file) is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_that_stored_numbers_are_read_and_rounded_as_by_torch(dtype: torch.dtype) -> None:
+    x, y = torch.randn(64).to(dtype), torch.empty(64, dtype=dtype)
+    e = Emitter(f"tripled_{dtype.itemsize}", "x y count")
+
+    def body(i: object, _: list[object]) -> list[object]:
+        value = read(e, e.at(e.x, i, dtype.itemsize), dtype, LANES)
+        write(e, e.b.fadd(value, e.b.fadd(value, value)), e.at(e.y, i, dtype.itemsize), dtype)
+        return []
+
+    e.loop(number(0), e.count, [], body, step=LANES)
+    callable_at(e.finish(), 3)(x.data_ptr(), y.data_ptr(), 64)
+    assert torch.equal(y, (x.float() * 3).to(dtype))
+
+
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+@pytest.mark.parametrize(("sunk", "begin", "end", "stop"), [(0, 0, 37, 40), (3, 8, 50, 50), (4, 4, 5, 9)])
+def test_that_softmax_sees_two_runs_and_leaves_nothing_elsewhere(
+    sunk: int, begin: int, end: int, stop: int, cap: float
+) -> None:
+    scores, seen = torch.randn(stop) * 4, torch.zeros(stop, dtype=torch.bool)
+    seen[:sunk] = seen[begin:end] = True
+    expected = scores * 0.3
+    expected = cap * torch.tanh(expected / cap) if cap else expected
+    expected = expected.masked_fill(~seen, -torch.inf).softmax(-1)
+    bits = [int(torch.tensor(value).view(torch.int32)) for value in (0.3, cap)]
+    callable_at(softmax_kernel(bool(cap)), 7)(scores.data_ptr(), sunk, begin, end, stop, *bits)
+    assert (scores - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "queries"), [(64, 3), (128, 9), (80, 5), (8, 2), (2, 1), (256, 1)])
+def test_that_scores_and_sums_equal_plain_products(size: int, queries: int, dtype: torch.dtype) -> None:
+    slots, first, last, stride = 90, 5, 83, 100
+    keys, values, q = torch.randn(slots, size).to(dtype), torch.randn(slots, size).to(dtype), torch.randn(queries, size)
+    scores, weights, sums = torch.zeros(queries, stride), torch.rand(queries, stride), torch.zeros(queries, size)
+    shape = queries, scores.data_ptr(), stride, first, last, -first
+    callable_at(scores_kernel(size, dtype), 8)(keys.data_ptr(), q.data_ptr(), *shape)
+    assert torch.allclose(scores[:, : last - first], q @ keys[first:last].float().T, atol=1e-4)
+    shape = queries, stride, sums.data_ptr(), first, last, -first
+    callable_at(mix_kernel(size, dtype), 8)(values.data_ptr(), weights.data_ptr(), *shape)
+    assert torch.allclose(sums, weights[:, : last - first] @ values[first:last].float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_that_the_gate_equals_torch(gelu: bool) -> None:
+    wide, inner = torch.randn(3, 2 * 37), torch.empty(3, 37)
+    shape = wide.shape[1], inner.shape[1], 0, 3, 0, 37
+    callable_at(gate_kernel(gelu, torch.float32), GATE_ARGUMENTS)(wide.data_ptr(), inner.data_ptr(), *shape)
+    gate, up = wide.chunk(2, dim=1)
+    act = torch.nn.functional.gelu(gate, approximate="tanh") if gelu else torch.nn.functional.silu(gate)
+    assert torch.allclose(inner, act * up, atol=1e-6)
