@@ -15,6 +15,7 @@ from core.errors import BadInput
 _COMMANDS = {
     "run": "run a prompt; the text goes to standard output as it comes",
     "compare": "run configurations in turns on one prompt, after a warm-up of each, and say how they differ",
+    "bench": "measure speed and memory of this program, transformers and llama.cpp in turns on one model",
     "techniques": "list every technique with its options, exactness and source",
     "models": "list the models on this machine, fetch one, or say what is in one",
     "export": "write a chart of a recorded run as a picture, its numbers, or a page; the file's ending decides which",

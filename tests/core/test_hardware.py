@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from core import hardware
 from core.environment import environment
-from core.hardware import measured_bandwidth, memory_available, memory_budget
+from core.hardware import measured_bandwidth, memory_available, memory_budget, product_speed, read_speed
 from core.memory import PeakMemory
 
 
@@ -42,6 +43,15 @@ def test_that_a_damaged_measurement_is_made_again(cache: Path) -> None:
 def test_that_bandwidth_is_unavailable_where_memory_is_short(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "memory_available", lambda: 1000)
     assert measured_bandwidth() is None
+    assert not cache.exists()
+
+
+def test_that_the_speeds_of_this_moment_are_measured_each_time(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_SIDE", 256)
+    monkeypatch.setattr(hardware, "_MEASURE_FOR", 0.02)
+    assert 1e8 < read_speed(1) < 1e13
+    for dtype in ("float32", "bfloat16"):
+        assert 1e8 < product_speed(dtype, torch.get_num_threads()) < 1e15
     assert not cache.exists()
 
 

@@ -1,0 +1,178 @@
+"""The figures as an aligned table of text, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from core.bench.figures import MBU, MFU, MFU32, Peaks, Ratio, Row, agreement, elsewhere, rows_of
+from core.bench.run import Measured, Record
+from core.compare import Spread
+
+_BUSY = 0.1  # share of the processors that others may take before the report says so
+_SCALES = {"B": (2**20, "MiB")}
+_NONE = "–"
+INTERVAL = (
+    "medians over the rounds; in brackets the smallest and the largest value with up to eight rounds, and the 95 % interval of "
+    "the median with more"
+)
+
+Line = tuple[str, ...]
+
+
+def text_of(record: Record) -> str:
+    """The tables that are printed."""
+    rows = [each for each in rows_of(record) if each.metric != MFU32]
+    parts = [_heading(record), _aligned([_heads(record), *(_cells(each) for each in rows)]), INTERVAL]
+    if ratios := _ratios(record, rows):
+        parts.append(_aligned(ratios))
+    return "\n\n".join([*parts, "\n".join(_notes(record))])
+
+
+def _heading(record: Record) -> str:
+    settings, peaks = record.settings, Peaks.of(record.peaks)
+    lines = [f"{record.info.name}; threads: {settings.threads}, rounds: {settings.rounds}, decoded tokens: {settings.tokens}"]
+    if peaks is not None:
+        products = f"products {peaks.float32 / 1e9:,.0f} GFLOP/s in float32, {peaks.bfloat16 / 1e9:,.0f} in bfloat16"
+        lines.append(f"this machine: {record.environment['processor']}, reads {peaks.read / 1e9:.1f} GB/s, {products}")
+    return "\n".join(lines)
+
+
+def _heads(record: Record) -> Line:
+    return ("", *(each.column.label for each in record.measured))
+
+
+def _cells(row: Row) -> Line:
+    return (_named(row), *(_cell(each, row.metric.unit) for each in row.spreads))
+
+
+def _named(row: Row) -> str:
+    unit = _SCALES.get(row.metric.unit, (1, row.metric.unit))[1]
+    return f"{_place(row)}{f', {unit}' if unit else ''}"
+
+
+def _place(row: Row) -> str:
+    return f"{row.metric.label} at {row.context:,}" if row.context else row.metric.label
+
+
+def _cell(spread: Spread | None, unit: str) -> str:
+    if spread is None:
+        return _NONE
+    scale = _SCALES.get(unit, (1, unit))[0]
+    return _between(spread.median / scale, None if spread.low is None else (spread.low / scale, (spread.high or 0) / scale))
+
+
+def _between(middle: float, ends: tuple[float, float] | None) -> str:
+    if ends is None or ends[0] == ends[1]:
+        return _short(middle)
+    return f"{_short(middle)} [{_short(ends[0])}–{_short(ends[1])}]"
+
+
+def _short(value: float) -> str:
+    """Three significant digits, whole numbers in full."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _ratios(record: Record, rows: Sequence[Row]) -> list[Line]:
+    """The first of ours against every other engine; nothing where there is none of ours, or no other."""
+    mine = next((index for index, each in enumerate(record.measured) if each.column.ours and not each.error), None)
+    others = [index for index, each in enumerate(record.measured) if index != mine and not each.error]
+    if mine is None or not others:
+        return []
+    label = record.measured[mine].column.label
+    heads = (f"{label} over …", *(record.measured[other].column.label for other in others), "better")
+    lines = [
+        (_place(each), *(_ratio(each.ratio(mine, other)) for other in others), _better(each))
+        for each in rows
+        if each.metric not in (MBU, MFU)
+    ]
+    return [heads, *lines]
+
+
+def _better(row: Row) -> str:
+    return "more" if row.metric.more else "less"
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return _NONE
+    rounds = ratio.rounds
+    ends = None if rounds is None or rounds.low is None or rounds.high is None else (rounds.low, rounds.high)
+    return _between(ratio.of_medians, ends)
+
+
+def _notes(record: Record) -> list[str]:
+    notes = [f"{each.column.label}: not measured: {each.error}" for each in record.measured if each.error]
+    first = record.measured[0].column.label
+    for each, shared in zip(record.measured[1:], agreement(record)[1:]):
+        if shared is not None:
+            same, compared = shared
+            notes.append(f"{each.column.label}: of {compared} greedy tokens the first {same} are those of {first}")
+    if elsewhere(record) > _BUSY:
+        notes.append(
+            f"other programs took {elsewhere(record):.0%} of the processors meanwhile: the figures are lower than on an idle "
+            "machine, and those of engines whose threads wait by spinning the most"
+        )
+    return notes
+
+
+def _aligned(lines: Sequence[Line]) -> str:
+    widths = [max(map(len, cells)) for cells in zip(*lines)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def to_dict(record: Record) -> dict[str, Any]:
+    """Plain JSON: everything that was measured and what follows from it."""
+    peaks, rows = Peaks.of(record.peaks), rows_of(record)
+    return {
+        "environment": record.environment,
+        "model": dataclasses.asdict(dataclasses.replace(record.info, chat_template=None)),
+        "settings": dataclasses.asdict(record.settings),
+        "elsewhere": elsewhere(record),
+        "peaks": {"best": None if peaks is None else dataclasses.asdict(peaks), "rounds": list(record.peaks)},
+        "interval": INTERVAL,
+        "engines": [_engine(each, shared) for each, shared in zip(record.measured, agreement(record))],
+        "metrics": [_metric(record, each) for each in rows],
+    }
+
+
+def _engine(measured: Measured, shared: tuple[int, int] | None) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(measured.column),
+        "error": measured.error,
+        "memory": measured.memory,
+        "loaded": measured.loaded,
+        "tokens_as_the_first": None if shared is None else {"same": shared[0], "compared": shared[1]},
+        "rounds": [
+            {"measure": measure.name, "context": measure.context, "answers": answers}
+            for measure, answers in measured.rounds.items()
+        ],
+    }
+
+
+def _metric(record: Record, row: Row) -> dict[str, Any]:
+    labels = [each.column.label for each in record.measured]
+    ours = [index for index, each in enumerate(record.measured) if each.column.ours]
+    pairs = [(one, other) for one in ours for other in range(len(labels)) if other != one]
+    return {
+        **dataclasses.asdict(row.metric),
+        "context": row.context or None,
+        "columns": {
+            label: {"rounds": values, "best": best, **_plain(each)}
+            for label, values, best, each in zip(labels, row.values, row.best, row.spreads)
+        },
+        "ratios": [{"of": labels[one], "to": labels[other], **_plain_ratio(row.ratio(one, other))} for one, other in pairs],
+    }
+
+
+def _plain(spread: Spread | None) -> dict[str, Any]:
+    return {"median": None, "low": None, "high": None} if spread is None else {
+        "median": spread.median, "low": spread.low, "high": spread.high,
+    }  # fmt: skip
+
+
+def _plain_ratio(ratio: Ratio | None) -> dict[str, Any]:
+    if ratio is None:
+        return {"of_medians": None, "of_best": None, **_plain(None)}
+    return {"of_medians": ratio.of_medians, "of_best": ratio.of_best, **_plain(ratio.rounds)}
