@@ -25,11 +25,16 @@ def write(e: Emitter, value: Value, address: Value, dtype: torch.dtype) -> None:
     if dtype == torch.float32:
         e.store(value, address)
         return
+    bits = rounded(e, value)
     lanes = value.type.count if isinstance(value.type, ir.VectorType) else 1
-    bits = e.b.bitcast(value, _of(I32, lanes))
+    e.store(e.b.trunc(e.b.lshr(bits, constant(bits.type, 16)), _of(I16, lanes)), address, 2)
+
+
+def rounded(e: Emitter, value: Value) -> Value:
+    """The bits of float32 numbers, with those of the nearest bfloat16, ties to even, in the upper half."""
+    bits = e.b.bitcast(value, _of(I32, value.type.count if isinstance(value.type, ir.VectorType) else 1))
     odd = e.b.and_(e.b.lshr(bits, constant(bits.type, 16)), constant(bits.type, 1))
-    rounded = e.b.add(e.b.add(bits, constant(bits.type, 0x7FFF)), odd)
-    e.store(e.b.trunc(e.b.lshr(rounded, constant(bits.type, 16)), _of(I16, lanes)), address, 2)
+    return e.b.add(e.b.add(bits, constant(bits.type, 0x7FFF)), odd)
 
 
 def _of(kind: Any, lanes: int) -> Any:

@@ -146,11 +146,11 @@ class Packed(Linear):
 
     def dense(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """[out, in]: the matrix it multiplies by, as float32 or rounded to bfloat16."""
-        values = unpacked(self.format, self._codes, self._scales, self._offsets, self._groups, self._width, dtype)  # [K, N]
-        groups = -(-self.in_features // self.group_size)
+        values = unpacked(self.format, self._codes, self._scales, self._offsets, self._groups, self._width, dtype)
         if self._groups * self._width != self.in_features:
-            values = values.view(groups, -1, values.shape[1])[:, : self.group_size].flatten(0, 1)
-        return values[: self.in_features, : self.out_features].T
+            groups = -(-self.in_features // self.group_size)
+            values = values.view(len(values), groups, -1)[:, :, : self.group_size].flatten(1)
+        return values[: self.out_features, : self.in_features]
 
 
 def _fits_half(values: np.ndarray) -> bool:

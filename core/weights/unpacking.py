@@ -7,11 +7,12 @@ from functools import cache
 
 import numpy as np
 import torch
+from llvmlite import ir
 
 from core.compiled.crew import crew
-from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
+from core.compiled.emitter import I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
 from core.compiled.jit import callable_at
-from core.compiled.numbers import write
+from core.compiled.numbers import rounded
 from core.weights.kernel import Format, scale_of, unpacked_pairs
 
 _ARGUMENTS = 9
@@ -21,14 +22,14 @@ def unpacked(
     form: Format, codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, groups: int, width: int,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:  # fmt: skip
-    """The matrix transposed, [groups · width, N] float32 or bfloat16, N padded to whole blocks.
+    """The matrix [N, groups · width] float32 or bfloat16, N padded to whole blocks.
 
     Bfloat16 stands in memory that the next call overwrites: fresh memory for every product would cost as much as unpacking.
     """
-    values = _room(groups * width, len(codes) * LANES, dtype)
+    values = _room(len(codes) * LANES, groups * width, dtype)
     run, workers, blocks = callable_at(unpacker(form, dtype), _ARGUMENTS), crew(torch.get_num_threads()), len(codes)
     addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, values.data_ptr()
-    shape = groups, width // form.unit, values.shape[1]
+    shape = groups, width // form.unit, values.shape[1] * dtype.itemsize
     shares = [blocks * thread // workers.threads for thread in range(workers.threads + 1)]
     workers.run(lambda thread: run(*addresses, *shape, shares[thread], shares[thread + 1]))
     return values
@@ -50,18 +51,17 @@ def _room(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
 def unpacker(form: Format, dtype: torch.dtype) -> int:
     """The address of the compiled unpacking.
 
-    Called with addresses: codes, scales, offsets, values [groups · units · unit, N]; then groups, units a group, N, and the
-    first and last block of sixteen of the N columns.
+    Called with addresses: codes, scales, offsets, values [N, groups · units · unit]; then groups, units a group, the bytes of
+    a row of values, and the first and last block of sixteen rows.
     """
     name = f"unpack_{form.bits}_{form.symmetric:d}_{form.half:d}_{dtype.itemsize}"
-    e = Emitter(name, "codes scales offsets values groups units n first last")
+    e = Emitter(name, "codes scales offsets values groups units row_bytes first last")
     unit_bytes = 2 * form.unit * form.bits
-    row_bytes = e.b.mul(e.n, number(dtype.itemsize))
 
     def block(index: Value, _: list[Value]) -> list[Value]:
         group0 = e.b.mul(index, e.groups)
         codes = e.at(e.codes, e.b.mul(group0, e.units), unit_bytes)
-        values = e.at(e.values, index, LANES * dtype.itemsize)
+        values = e.b.add(e.values, e.b.mul(e.b.mul(index, number(LANES)), e.row_bytes))
         e.loop(number(0), e.groups, [codes, values], lambda g, carried: group(e.b.add(group0, g), carried))
         return []
 
@@ -72,11 +72,11 @@ def unpacker(form: Format, dtype: torch.dtype) -> int:
 
         def unit(_: Value, inner: list[Value]) -> list[Value]:
             codes, values = inner
-            for pair in unpacked_pairs(e, form, codes):
-                for column in _columns(e, pair):
-                    write(e, e.fma(column, scale, offset), values, dtype)
-                    values = e.b.add(values, row_bytes)
-            return [e.b.add(codes, number(unit_bytes)), values]
+            pairs = [_pair(e, pair, scale, offset) for pair in unpacked_pairs(e, form, codes)]
+            words = _rounded(e, pairs) if dtype == torch.bfloat16 else [e.b.bitcast(x, VI32) for pair in pairs for x in pair]
+            for first in range(0, len(words), 4):
+                _store_rows(e, words[first : first + 4], e.b.add(values, number(4 * first)))
+            return [e.b.add(codes, number(unit_bytes)), e.b.add(values, number(dtype.itemsize * form.unit))]
 
         return e.loop(number(0), e.units, carried, unit)
 
@@ -84,8 +84,42 @@ def unpacker(form: Format, dtype: torch.dtype) -> int:
     return e.finish()
 
 
-def _columns(e: Emitter, pair: Value) -> list[Value]:
-    """The two neighbouring columns in the halves of sixteen words, as float32."""
+def _pair(e: Emitter, pair: Value, scale: Value, offset: Value) -> tuple[Value, Value]:
+    """The values of the two neighbouring columns in the halves of sixteen words."""
     words = e.b.bitcast(pair, VI32)
-    halves = e.b.and_(words, constant(VI32, 0xFFFF)), e.b.lshr(words, constant(VI32, 16))
-    return [e.b.sitofp(half, VF32) for half in halves]
+    low, high = e.b.and_(words, constant(VI32, 0xFFFF)), e.b.lshr(words, constant(VI32, 16))
+    return e.fma(e.b.sitofp(low, VF32), scale, offset), e.fma(e.b.sitofp(high, VF32), scale, offset)
+
+
+def _rounded(e: Emitter, pairs: list[tuple[Value, Value]]) -> list[Value]:
+    """Each two columns as bfloat16 in the halves of sixteen words."""
+    words = []
+    for pair in pairs:
+        low, high = (rounded(e, values) for values in pair)
+        words.append(e.b.or_(e.b.lshr(low, constant(VI32, 16)), e.b.and_(high, constant(VI32, 0xFFFF0000))))
+    return words
+
+
+def _store_rows(e: Emitter, words: list[Value], address: Value) -> None:
+    """Words [two or four][16] become sixteen rows of as many words: neighbours are interleaved, then pairs of them."""
+    low, high = _interleaved(e, *words[:2], 1)
+    rows = [low, high]
+    if len(words) == 4:
+        others = _interleaved(e, *words[2:], 1)
+        rows = [*_interleaved(e, low, others[0], 2), *_interleaved(e, high, others[1], 2)]
+    width = len(words)
+    for part, values in enumerate(rows):
+        for run in range(LANES // width):  # runs of four words hold rows 4k, 4k + 1, …, in as many parts
+            quarter, place = divmod(run * width, 4)
+            row = 4 * quarter + part * (4 // len(rows)) + place // width
+            lanes = ir.Constant(vector(I32, width), list(range(run * width, (run + 1) * width)))
+            target = e.b.add(address, e.b.mul(number(row), e.row_bytes))
+            e.store(e.b.shuffle_vector(values, values, lanes), target, 2)
+
+
+def _interleaved(e: Emitter, a: Value, b: Value, run: int) -> tuple[Value, Value]:
+    """Of every four words of a and b: runs of `run` words in turns, from their first halves and from their second ones."""
+    places = (0, LANES, 1, LANES + 1) if run == 1 else (0, 1, LANES, LANES + 1)
+    halves = ([4 * k + half + place for k in range(LANES // 4) for place in places] for half in (0, 2))
+    first, second = (e.b.shuffle_vector(a, b, ir.Constant(VI32, lanes)) for lanes in halves)
+    return first, second

@@ -1,0 +1,50 @@
+"""The compiled step against the plain path of the same decoder: a ratio, so that a slow or busy machine does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from time import perf_counter
+
+import pytest
+
+from core.config import RunConfig
+from core.decoder.probe import Probe
+from core.engine.backend import Session
+from core.engine.local import LocalBackend
+from core.models.find import silent
+
+CONTEXT, STEPS, PAIRS = 64, 4, 12
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Iterator[tuple[Session, Session]]:
+    """The compiled step and plain torch, the same tokens held in both."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _session(), _session(patch)
+
+
+def _session(patch: pytest.MonkeyPatch | None = None) -> Session:
+    if patch is not None:
+        patch.setenv("INFERENCE_PLAYGROUND_FUSED", "0")
+    backend = LocalBackend.load(RunConfig(), silent)
+    assert (backend.fused is None) == (patch is not None)
+    session = backend.session(RunConfig(), CONTEXT + STEPS, Probe())
+    session.forward(list(range(100, 100 + CONTEXT)))
+    return session
+
+
+def _seconds(session: Session) -> float:
+    began = perf_counter()
+    for token in range(STEPS):
+        session.forward([200 + token])
+    seconds = perf_counter() - began
+    session.trim(CONTEXT)
+    return seconds
+
+
+def test_that_the_compiled_step_is_faster_than_plain_torch(sessions: tuple[Session, Session]) -> None:
+    compiled, plain = sessions
+    _seconds(compiled), _seconds(plain)
+    ratios = [_seconds(plain) / _seconds(compiled) for _ in range(PAIRS)]
+    assert median(ratios) >= 1.5, (median(ratios), ratios)
