@@ -16,7 +16,7 @@ from llvmlite import ir
 from core.compiled.emitter import F32, I32, LANES, Emitter, Value, constant, number, vector
 from core.compiled.numbers import read
 
-PREFETCHED = 4096  # bytes ahead: what the processor fetches by itself ends with each page
+PREFETCHED = 16384  # bytes ahead: what the processor fetches by itself ends with each page
 TOGETHER = 4  # slots whose scores are computed at once
 CHUNK = 256  # slots whose values are summed together, before the sums of chunks are
 _SCORE_QUERIES = 4  # queries that share the keys that are read
@@ -72,7 +72,7 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
         # Slots after the last one are computed as the last one, whose place in memory is certain.
         keys = [e.at(e.keys, b.select(b.icmp_signed("<", s, e.last), s, last_slot), size * dtype.itemsize) for s in near]
         for line in range(0, TOGETHER * size * dtype.itemsize, 64):
-            e.prefetch(b.add(keys[0], number(line + PREFETCHED)))
+            e.prefetch(b.add(keys[0], number(line + PREFETCHED)), near=False)
         sums = [[constant(vector(F32, lanes), 0.0)] * TOGETHER for _ in range(queries)]
         for column in range(0, size, lanes):
             widened = [read(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
@@ -96,7 +96,7 @@ def _mix(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value) 
     def slot(s: Value, sums: list[Value]) -> list[Value]:
         row = e.at(e.values, b.mul(s, number(size)), dtype.itemsize)
         for line in range(0, size * dtype.itemsize, 64):
-            e.prefetch(b.add(row, number(line + PREFETCHED)))
+            e.prefetch(b.add(row, number(line + PREFETCHED)), near=False)
         values = [read(e, e.at(row, part, dtype.itemsize), dtype, lanes) for part in parts]
         spread = [e.spread(e.load(e.at(w, b.add(s, e.origin), 4), F32, 4), lanes) for w in weights]
         pairs = [(weight, value) for weight in spread for value in values]

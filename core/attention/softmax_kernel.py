@@ -28,14 +28,14 @@ def softmax_kernel(capped: bool) -> int:
 
     highest = constant(F32, -3.0e38)
     for run in runs:
-        highest = _over(e, run, highest, scaled, e.highest, "fmax")
+        highest = _over(e, run, highest, scaled, e.highest)
     total = constant(F32, 0.0)
     for run in runs:
-        alone = _over(e, run, constant(F32, 0.0), lambda x: exp(e, e.b.fsub(x, _like(e, highest, x))), e.b.fadd, "fadd")
+        alone = _over(e, run, constant(F32, 0.0), lambda x: exp(e, e.b.fsub(x, _like(e, highest, x))), e.b.fadd)
         total = e.b.fadd(total, alone)
     factor = e.b.fdiv(constant(F32, 1.0), total)
     for run in runs:
-        _over(e, run, constant(F32, 0.0), lambda x: e.b.fmul(x, _like(e, factor, x)), None, "")
+        _over(e, run, constant(F32, 0.0), lambda x: e.b.fmul(x, _like(e, factor, x)), None)
     for run in ((e.sunk, e.begin), (e.end, e.stop)):
         e.loop(*run, [], lambda i, _: _clear(e, i))
     return e.finish()
@@ -50,9 +50,7 @@ def _like(e: Emitter, scalar: Value, x: Value) -> Value:
     return scalar if x.type is F32 else e.spread(scalar)
 
 
-def _over(
-    e: Emitter, run: tuple[Value, Value], start: Value, change: Callable[[Value], Value], join: Any, reduce: str
-) -> Value:
+def _over(e: Emitter, run: tuple[Value, Value], start: Value, change: Callable[[Value], Value], join: Any) -> Value:
     """Replace each score of a run by change(score), sixteen at a time and then one by one; returns them joined."""
     first, last = run
     whole = e.b.add(first, e.b.and_(e.b.sub(last, first), number(-LANES)))
@@ -67,11 +65,5 @@ def _over(
         return one
 
     vectors = e.loop(first, whole, [e.spread(start)], body(VF32), step=LANES)[0]
-    joined = _reduced(e, vectors, start, reduce) if join else start
+    joined = e.joined(vectors, join) if join else start
     return e.loop(whole, last, [joined], body(F32))[0]
-
-
-def _reduced(e: Emitter, vectors: Value, start: Value, reduce: str) -> Value:
-    """The lanes joined; sums in the order of the lanes."""
-    name = f"llvm.vector.reduce.{reduce}.v{LANES}f32"
-    return e.call(name, F32, vectors) if reduce == "fmax" else e.call(name, F32, start, vectors)

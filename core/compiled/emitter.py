@@ -108,7 +108,16 @@ class Emitter:
         return self.call(f"llvm.{name}.{_suffix(x)}", x.type, x)
 
     def highest(self, x: Value, y: Value) -> Value:
-        return self.call(f"llvm.maxnum.{_suffix(x)}", x.type, x, y)
+        return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
+
+    def joined(self, value: Value, join: Callable[[Value, Value], Value]) -> Value:
+        """The lanes of a vector joined into one, halves with halves."""
+        lanes = value.type.count
+        while lanes > 1:
+            lanes //= 2
+            halves = [ir.Constant(vector(I32, lanes), list(range(start, start + lanes))) for start in (0, lanes)]
+            value = join(*(self.b.shuffle_vector(value, value, half) for half in halves))
+        return self.b.extract_element(value, ir.Constant(I32, 0))
 
     def float_argument(self, bits: Value) -> Value:
         """The float32 whose bits an integer argument carries."""
@@ -117,10 +126,10 @@ class Emitter:
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         return self.call(f"llvm.fma.{_suffix(a)}", a.type, a, b, c)
 
-    def prefetch(self, address: Value) -> None:
-        """Ask for the cache line at `address`."""
+    def prefetch(self, address: Value, near: bool = True) -> None:
+        """Ask for the cache line at `address`: into the nearest cache, or into one with room for a longer run ahead."""
         pointer = self.b.inttoptr(address, I8.as_pointer())
-        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(I32, n) for n in (0, 3, 1)))
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(I32, n) for n in (0, 3 if near else 1, 1)))
 
 
 def _suffix(x: Value) -> str:

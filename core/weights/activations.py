@@ -78,8 +78,7 @@ def _largest(e: Emitter, x: Value) -> Value:
         return [e.highest(e.unary("fabs", e.load(e.at(x, i, 4), F32, 4)), carried[0])]
 
     vectors = e.loop(number(0), _whole(e), [constant(VF32, _SMALLEST)], many, step=16)[0]
-    largest = e.call("llvm.vector.reduce.fmax.v16f32", F32, vectors)
-    return e.loop(_whole(e), e.width, [largest], one)[0]
+    return e.loop(_whole(e), e.width, [e.joined(vectors, e.highest)], one)[0]
 
 
 def _rounded(e: Emitter, x: Value, q: Value, inverse: Value) -> Value:
@@ -98,5 +97,4 @@ def _rounded(e: Emitter, x: Value, q: Value, inverse: Value) -> Value:
         return [e.b.add(carried[0], whole)]
 
     vectors = e.loop(number(0), _whole(e), [constant(VI32, 0)], many, step=16)[0]
-    total = e.call("llvm.vector.reduce.add.v16i32", I32, vectors)
-    return e.loop(_whole(e), e.width, [total], one)[0]
+    return e.loop(_whole(e), e.width, [e.joined(vectors, e.b.add)], one)[0]

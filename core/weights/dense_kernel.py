@@ -10,9 +10,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from llvmlite import ir
 
-from core.compiled.emitter import F32, I32, LANES, VF32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import F32, LANES, VF32, Emitter, Value, constant, number
 from core.compiled.numbers import read
 from core.weights.kernel import MOST_ROWS, NAMES
 
@@ -47,7 +46,9 @@ class _Product:
         whole = e.b.and_(e.units, number(-LANES))
         zeros = [constant(VF32, 0.0)] * (self.height * self.rows)
         vectors = e.loop(number(0), whole, zeros, lambda k, sums: self._columns(weights, inputs, k, sums, VF32), step=LANES)
-        sums = e.loop(whole, e.units, [self._sum(v) for v in vectors], lambda k, s: self._columns(weights, inputs, k, s, F32))
+        sums = e.loop(
+            whole, e.units, [e.joined(v, e.b.fadd) for v in vectors], lambda k, s: self._columns(weights, inputs, k, s, F32)
+        )
         for index, total in enumerate(sums):
             i, row = divmod(index, self.rows)
             e.store(total, e.at(e.y, e.b.add(e.b.mul(e.ldy, number(row)), e.b.add(n, number(i))), 4))
@@ -63,12 +64,3 @@ class _Product:
             weight = read(e, address, self.dtype, LANES if kind is VF32 else 1)
             added += [e.fma(weight, x[r], sums[i * self.rows + r]) for r in range(self.rows)]
         return added
-
-    def _sum(self, value: Value) -> Value:
-        """The sum of sixteen lanes, halves added to halves."""
-        b, lanes = self.e.b, LANES
-        while lanes > 1:
-            lanes //= 2
-            parts = [ir.Constant(vector(I32, lanes), list(range(start, start + lanes))) for start in (0, lanes)]
-            value = b.fadd(*(b.shuffle_vector(value, value, part) for part in parts))
-        return b.extract_element(value, ir.Constant(I32, 0))

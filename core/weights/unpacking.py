@@ -102,10 +102,10 @@ def _rounded(e: Emitter, pairs: list[tuple[Value, Value]]) -> list[Value]:
 
 def _store_rows(e: Emitter, words: list[Value], address: Value) -> None:
     """Words [two or four][16] become sixteen rows of as many words: neighbours are interleaved, then pairs of them."""
-    low, high = _interleaved(e, *words[:2], 1)
+    low, high = _interleaved(e, words[0], words[1], 1)
     rows = [low, high]
     if len(words) == 4:
-        others = _interleaved(e, *words[2:], 1)
+        others = _interleaved(e, words[2], words[3], 1)
         rows = [*_interleaved(e, low, others[0], 2), *_interleaved(e, high, others[1], 2)]
     width = len(words)
     for part, values in enumerate(rows):
