@@ -9,6 +9,8 @@ import psutil
 
 from core.bench.child import Child
 
+QUIET = 0.1  # the most that others may take for a measurement to count as undisturbed
+
 
 class Elsewhere:
     """From its making on. children: those that live at its end, with the ones that came later."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
 
 from core.bench.child import Answer
+from core.bench.elsewhere import QUIET
 from core.bench.plan import Measure
 from core.bench.run import Measured, Record
 from core.compare import Spread, spread
@@ -47,21 +47,19 @@ MFU32 = Metric("mfu_float32", "MFU of prefill, float32", "", "the same over the 
 
 @dataclass(frozen=True)
 class Row:
-    """One metric, at one context, of every engine. context: 0 where the metric has none."""
+    """One metric, at one context, of every engine. context: 0 where the metric has none.
+
+    A round that other programs disturbed is None. disturbed: engines of which every round was: there all of them count.
+    """
 
     metric: Metric
     context: int
     values: tuple[Values, ...]
+    disturbed: frozenset[int] = frozenset()
 
     @property
     def spreads(self) -> tuple[Spread | None, ...]:
         return tuple(spread(_present(values)) for values in self.values)
-
-    @property
-    def best(self) -> tuple[float | None, ...]:
-        """Of each engine the best round: whatever else runs on the machine can only slow one down."""
-        choose = max if self.metric.more else min
-        return tuple(choose(_present(values), default=None) for values in self.values)
 
     def ratio(self, one: int, other: int) -> Ratio | None:
         """Column `one` to column `other`; None where either has nothing."""
@@ -69,16 +67,14 @@ class Row:
         if mine is None or its is None or not its.median:
             return None
         pairs = [a / b for a, b in zip(self.values[one], self.values[other]) if a is not None and b]
-        best, its_best = self.best[one], self.best[other]
-        return Ratio(mine.median / its.median, best / its_best if best and its_best else None, spread(pairs))
+        return Ratio(mine.median / its.median, spread(pairs))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """of_medians, of_best: ratios of the two medians and of the best rounds. rounds: of the same round, where there are any."""
+    """of_medians: the ratio of the two medians. rounds: the ratios of the same round, where there are any."""
 
     of_medians: float
-    of_best: float | None
     rounds: Spread | None
 
 
@@ -119,9 +115,18 @@ def _rows(record: Record) -> Iterator[Row]:
 
 
 def _row(record: Record, metric: Metric, context: int, name: str, value: Callable[[Answer], float]) -> Row:
-    at = Measure(name, context)
-    columns = (each.rounds.get(at, []) for each in record.measured)
-    return Row(metric, context, tuple([None if one is None else value(one) for one in column] for column in columns))
+    columns = [each.rounds.get(Measure(name, context), []) for each in record.measured]
+    disturbed = frozenset(index for index, column in enumerate(columns) if any(column) and not any(map(_quiet, column)))
+    counted = (
+        column if index in disturbed else [one if _quiet(one) else None for one in column]
+        for index, column in enumerate(columns)
+    )
+    values = tuple([None if one is None else value(one) for one in column] for column in counted)
+    return Row(metric, context, values, disturbed)
+
+
+def _quiet(answer: Answer | None) -> bool:
+    return answer is not None and answer["elsewhere"] <= QUIET
 
 
 def _prefill_speed(context: int, answer: Answer) -> float:
@@ -158,7 +163,7 @@ def _utilisations(record: Record, decoding: Sequence[Row], prefills: Sequence[Ro
 
 def _scaled(row: Row, metric: Metric, factors: Sequence[float]) -> Row:
     values = ([None if value is None else value * factor for value in column] for column, factor in zip(row.values, factors))
-    return Row(metric, row.context, tuple(values))
+    return Row(metric, row.context, tuple(values), row.disturbed)
 
 
 def step_bytes(measured: Measured, tokens: float) -> float:
@@ -176,12 +181,6 @@ def prefill_operations(info: ModelInfo, tokens: int) -> float | None:
     inside = info.parameters - embedding * (1 if info.tied_head else 2)
     attention = 2 * info.layers * info.query_heads * info.head_size * tokens * (tokens + 1)
     return float(2 * inside * tokens + attention + 2 * embedding)
-
-
-def elsewhere(record: Record) -> float:
-    """The mean share of the processors that other programs took while something was measured."""
-    answers = (one for each in record.measured for column in each.rounds.values() for one in column if one)
-    return fmean([float(one["elsewhere"]) for one in answers] or [0.0])
 
 
 def agreement(record: Record) -> tuple[tuple[int, int] | None, ...]:

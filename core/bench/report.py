@@ -6,16 +6,19 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from core.bench.figures import MBU, MFU, MFU32, Peaks, Ratio, Row, agreement, elsewhere, rows_of
+from core.bench.figures import MBU, MFU, MFU32, Peaks, Ratio, Row, agreement, rows_of
 from core.bench.run import Measured, Record
 from core.compare import Spread
 
-_BUSY = 0.1  # share of the processors that others may take before the report says so
 _SCALES = {"B": (2**20, "MiB")}
-_NONE = "–"
+_NONE, _MARK = "–", "~"
 INTERVAL = (
     "medians over the rounds; in brackets the smallest and the largest value with up to eight rounds, and the 95 % interval of "
-    "the median with more"
+    "the median with more; rounds in which other programs took more than a tenth of the processors are left out"
+)
+_DISTURBED = (
+    f"{_MARK}: other programs took more than a tenth of the processors in every round; engines whose threads wait by spinning "
+    "suffer most"
 )
 
 Line = tuple[str, ...]
@@ -27,7 +30,7 @@ def text_of(record: Record) -> str:
     parts = [_heading(record), _aligned([_heads(record), *(_cells(each) for each in rows)]), INTERVAL]
     if ratios := _ratios(record, rows):
         parts.append(_aligned(ratios))
-    return "\n\n".join([*parts, "\n".join(_notes(record))])
+    return "\n\n".join([*parts, "\n".join(_notes(record, rows))])
 
 
 def _heading(record: Record) -> str:
@@ -44,7 +47,8 @@ def _heads(record: Record) -> Line:
 
 
 def _cells(row: Row) -> Line:
-    return (_named(row), *(_cell(each, row.metric.unit) for each in row.spreads))
+    cells = (_cell(each, row.metric.unit) for each in row.spreads)
+    return (_named(row), *(f"{_MARK}{cell}" if index in row.disturbed else cell for index, cell in enumerate(cells)))
 
 
 def _named(row: Row) -> str:
@@ -102,18 +106,14 @@ def _ratio(ratio: Ratio | None) -> str:
     return _between(ratio.of_medians, ends)
 
 
-def _notes(record: Record) -> list[str]:
-    notes = [f"{each.column.label}: not measured: {each.error}" for each in record.measured if each.error]
+def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
+    notes = [_DISTURBED] if any(each.disturbed for each in rows) else []
+    notes += [f"{each.column.label}: not measured: {each.error}" for each in record.measured if each.error]
     first = record.measured[0].column.label
     for each, shared in zip(record.measured[1:], agreement(record)[1:]):
         if shared is not None:
             same, compared = shared
             notes.append(f"{each.column.label}: of {compared} greedy tokens the first {same} are those of {first}")
-    if elsewhere(record) > _BUSY:
-        notes.append(
-            f"other programs took {elsewhere(record):.0%} of the processors meanwhile: the figures are lower than on an idle "
-            "machine, and those of engines whose threads wait by spinning the most"
-        )
     return notes
 
 
@@ -129,7 +129,6 @@ def to_dict(record: Record) -> dict[str, Any]:
         "environment": record.environment,
         "model": dataclasses.asdict(dataclasses.replace(record.info, chat_template=None)),
         "settings": dataclasses.asdict(record.settings),
-        "elsewhere": elsewhere(record),
         "peaks": {"best": None if peaks is None else dataclasses.asdict(peaks), "rounds": list(record.peaks)},
         "interval": INTERVAL,
         "engines": [_engine(each, shared) for each, shared in zip(record.measured, agreement(record))],
@@ -158,10 +157,8 @@ def _metric(record: Record, row: Row) -> dict[str, Any]:
     return {
         **dataclasses.asdict(row.metric),
         "context": row.context or None,
-        "columns": {
-            label: {"rounds": values, "best": best, **_plain(each)}
-            for label, values, best, each in zip(labels, row.values, row.best, row.spreads)
-        },
+        "disturbed": [labels[index] for index in sorted(row.disturbed)],
+        "columns": {label: {"rounds": values, **_plain(each)} for label, values, each in zip(labels, row.values, row.spreads)},
         "ratios": [{"of": labels[one], "to": labels[other], **_plain_ratio(row.ratio(one, other))} for one, other in pairs],
     }
 
@@ -173,6 +170,4 @@ def _plain(spread: Spread | None) -> dict[str, Any]:
 
 
 def _plain_ratio(ratio: Ratio | None) -> dict[str, Any]:
-    if ratio is None:
-        return {"of_medians": None, "of_best": None, **_plain(None)}
-    return {"of_medians": ratio.of_medians, "of_best": ratio.of_best, **_plain(ratio.rounds)}
+    return {"of_medians": None if ratio is None else ratio.of_medians, **_plain(None if ratio is None else ratio.rounds)}

@@ -13,7 +13,7 @@ from typing import Any
 from core.bench.adapter import Job
 from core.bench.child import Answer, Child
 from core.bench.columns import Column
-from core.bench.elsewhere import Elsewhere
+from core.bench.elsewhere import QUIET, Elsewhere
 from core.bench.plan import Measure, Pace, Settings, Turn, measures, turns
 from core.bench.prompt import prompt_ids
 from core.environment import environment
@@ -22,9 +22,8 @@ from core.models.find import describe, resolve
 from core.models.info import ModelInfo
 
 _PEAKS = Measure("peaks")
-_QUIET = 0.1  # share of the processors that other programs may take; what was measured with more is measured again
-_TRIES = 3  # of which the least disturbed counts
-_SHORT = 3.0  # seconds after which nothing is tried again
+_TRIES = 3  # of what other programs disturbed; the least disturbed counts
+_SHORT = 8.0  # seconds after which nothing is tried again
 _MACHINE = Column("the machine", "peaks")
 
 
@@ -82,7 +81,7 @@ def run(settings: Settings, watch: Watcher) -> Record:
 
 
 def _disturbed(answer: Answer | None) -> bool:
-    return answer is not None and answer["elsewhere"] > _QUIET
+    return answer is not None and answer["elsewhere"] > QUIET
 
 
 class _Bench:

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from core.bench import figures
-from core.bench.figures import DECODE, FIRST, LOAD, MBU, MFU, OWN, PEAK, PREFILL, ROWS, Row, agreement, prefill_operations
+from core.bench.figures import DECODE, FIRST, LOAD, MBU, MFU, OWN, PEAK, PREFILL, ROWS, agreement, prefill_operations
 from core.bench.report import text_of, to_dict
-from core.bench.run import Record
+from core.bench.run import Measured, Record
 from tests.core.bench.bench_records import INFO, OURS, THEIRS, decode, measured, record
 
 
@@ -27,18 +27,28 @@ def test_that_the_median_of_the_rounds_stands_for_them_with_their_ends(compared:
     assert theirs is not None
     assert (mine.median, mine.low, mine.high) == (4, 2, 8)
     assert theirs.median == 1
-    assert row.best == (8, 1)
 
 
 def test_that_ratios_are_of_medians_and_of_the_same_round(compared: Record) -> None:
     ratio = figures.row(figures.rows_of(compared), DECODE, 128).ratio(0, 1)
     assert ratio is not None
     assert ratio.rounds is not None
-    assert (ratio.of_medians, ratio.of_best, ratio.rounds.values) == (4, 8, (4, 2))
+    assert (ratio.of_medians, ratio.rounds.values) == (4, (4, 2))
 
 
-def test_that_the_best_round_is_the_least_where_less_is_better() -> None:
-    assert Row(LOAD, 0, ([3.0, 2.0, None], [])).best == (2, None)
+def test_that_a_disturbed_round_does_not_count_where_another_was_quiet(compared: Record) -> None:
+    disturb(compared.measured[0], rounds=1)
+    disturb(compared.measured[1], rounds=2)
+    row = figures.row(figures.rows_of(compared), DECODE, 128)
+    assert row.values == ([None, 2.0, 8.0], [1.0, 1.0, None])
+    assert row.disturbed == {1}
+    assert f"~{1:.2f}" in text_of(compared)
+
+
+def disturb(measured: Measured, rounds: int) -> None:
+    for answers in measured.rounds.values():
+        for answer in filter(None, answers[:rounds]):
+            answer["elsewhere"] = 0.5
 
 
 def test_that_single_figures_are_read_from_their_answers(compared: Record) -> None:
@@ -90,11 +100,9 @@ def test_that_an_engine_that_could_not_be_measured_is_named_with_the_reason() ->
 
 
 def test_that_a_busy_machine_is_said_to_be_busy(compared: Record) -> None:
-    assert "other programs" not in text_of(compared)
-    for answers in compared.measured[0].rounds.values():
-        for answer in filter(None, answers):
-            answer["elsewhere"] = 0.5
-    assert "other programs took 27% of the processors" in text_of(compared)
+    assert "~" not in text_of(compared)
+    disturb(compared.measured[0], rounds=3)
+    assert "~: other programs took more than a tenth of the processors in every round" in text_of(compared)
 
 
 def test_that_the_json_holds_every_value_and_every_ratio_of_ours(compared: Record) -> None:
