@@ -34,6 +34,11 @@ class Adapter(ABC):
     def import_all(cls) -> None:
         """Import what this module did not import already, so that no measurement holds the time of imports."""
 
+    @classmethod
+    @abstractmethod
+    def about(cls) -> str:
+        """Version, and what it was built for where that matters."""
+
     @abstractmethod
     def __init__(self, job: Job) -> None:
         """Load. Raises PlaygroundError when the engine cannot take the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,8 @@ class Child:
     def __init__(self, engine: str, threads: int) -> None:
         self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.bench.worker", engine, str(threads)],
+            [sys.executable, "-P", "-m", "core.bench.worker", engine, str(threads)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # whatever folder this was started in
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -43,6 +43,11 @@ class LlamaCpp(Adapter):
     def import_all(cls) -> None:
         _library()
 
+    @classmethod
+    def about(cls) -> str:
+        llama = _library()
+        return f"llama-cpp-python {llama.__version__}, {llama.llama_print_system_info().decode().strip(' |')}"
+
     def __init__(self, job: Job) -> None:
         self._llama = llama = _library()
         if not job.model.lower().endswith(".gguf"):

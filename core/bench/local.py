@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import torch
 
@@ -16,6 +17,10 @@ from core.models.find import silent
 
 class Local(Adapter):
     """A session of the local backend, fed in the chunks of a run's prefill."""
+
+    @classmethod
+    def about(cls) -> str:
+        return f"inference-playground {version('inference-playground')}, torch {torch.__version__}"
 
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)

@@ -108,6 +108,7 @@ def _ratio(ratio: Ratio | None) -> str:
 
 def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
     notes = [_DISTURBED] if any(each.disturbed for each in rows) else []
+    notes += sorted({f"{each.column.engine}: {each.memory['about']}" for each in record.measured if each.memory})
     notes += [f"{each.column.label}: not measured: {each.error}" for each in record.measured if each.error]
     first = record.measured[0].column.label
     for each, shared in zip(record.measured[1:], agreement(record)[1:]):

@@ -50,12 +50,13 @@ class Tasks:
     def memory(self, job: dict[str, Any], prompt: list[int]) -> Answer:
         """The first request: a first load, and the peak of resident bytes of it and of a short decode after `prompt`.
 
-        imports: resident bytes once everything is imported. peak: None off Linux.
+        about: version and build. imports: resident bytes once everything is imported. peak: None off Linux.
         """
         imports, peak = psutil.Process().memory_info().rss, PeakMemory()
         loaded = self.load(job, prompt)
         self._decode(len(prompt), _FEWEST)
-        return {"imports": imports, "peak": peak.bytes(), "first_load": loaded["seconds"]}
+        about = self._kind.about()
+        return {"about": about, "imports": imports, "peak": peak.bytes(), "first_load": loaded["seconds"]}
 
     def load(self, job: dict[str, Any], prompt: list[int]) -> Answer:
         """Load anew; seconds of that alone. Then a few passes, which are not timed."""

@@ -15,6 +15,10 @@ from core.bench.adapter import Adapter, Job
 class Transformers(Adapter):
     """A growing cache, fed by the model's forward, which is asked for the logits that are needed alone."""
 
+    @classmethod
+    def about(cls) -> str:
+        return f"transformers {transformers.__version__}, torch {torch.__version__}"
+
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
         path = Path(job.model)

@@ -35,7 +35,7 @@ def measured(column: Column, decoded: list[dict[str, Any] | None]) -> Measured:
             Measure("prefill", 128): prefilled,
             Measure("decode", 128): decoded,
         },
-        {"imports": 2**20, "peak": 3 * 2**20, "first_load": 2.0},
+        {"about": f"{column.engine} 1.0", "imports": 2**20, "peak": 3 * 2**20, "first_load": 2.0},
         {"weight_bytes": 1000, "kv_bytes": 10},
     )
 

@@ -89,6 +89,7 @@ def test_that_the_table_is_aligned_and_names_units_medians_and_ratios(compared: 
     assert decoded.index("1.00") == heads.index("llama.cpp")
     ratio = next(line for line in lines if line.startswith("decode at 128 "))
     assert ratio.split() == ["decode", "at", "128", "4.00", "[2.00–4.00]", "more"]
+    assert "llama.cpp: llama.cpp 1.0" in lines
     assert "llama.cpp: of 4 greedy tokens the first 4 are those of native" in lines
 
 
