@@ -50,7 +50,7 @@ class Run:
     max_new_tokens: int = option(128, "most tokens generated", low=1, high=1_048_576, unit="tokens")
     ignore_eos: bool = option(False, "go on past the end-of-sequence token")
     stop: str = option("", "text that ends the run, not shown; several are separated by |")
-    prefill_chunk: int = option(1024, "prompt tokens computed between two looks at Stop", low=16, high=65_536, unit="tokens")
+    prefill_chunk: int = option(2048, "prompt tokens computed between two looks at Stop", low=16, high=65_536, unit="tokens")
 
 
 def _default(family: str) -> Any:

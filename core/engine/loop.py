@@ -20,6 +20,7 @@ from core.errors import BadInput, RunFailed
 from core.events import Event, FinishReason, PrefillProgress, Round, RunRequest, Step, TextDelta, Token
 
 _SLOWEST_BLIND = 0.5  # seconds between two looks at Stop, after which the next prefill chunk is halved
+_SLOWEST_CHUNK = 2000  # ms between two words of progress, after which it is halved too
 _SMALLEST_CHUNK = 16
 
 
@@ -66,20 +67,20 @@ class Generation:
         began, chunk = self.clock.ms(), self.config.run.prefill_chunk
         while (done := self.session.length) < self.prompt:
             fed = self.tokens[done : min(self.prompt, done + chunk)]
-            self.watch.longest_blind = 0.0
+            self.watch.longest_blind, since = 0.0, self.clock.ms()
             logits = self._forward("prefill", fed)
             yield from self._captured(-1, done, len(fed), len(fed))
             yield PrefillProgress(done + len(fed), self.prompt, self.clock.ms() - began)
             self.watch.look()
-            chunk = self._next_chunk(chunk)
+            chunk = self._next_chunk(chunk, self.clock.ms() - since)
         yield from self._told(logits, self._verdict(logits, []), began)
 
-    def _next_chunk(self, chunk: int) -> int:
-        """Smaller when the last one could not look at Stop for long; back to what was asked for when it could."""
-        blind = self.watch.longest_blind
-        if blind > _SLOWEST_BLIND:
+    def _next_chunk(self, chunk: int, took: float) -> int:
+        """Smaller when the last one could not look at Stop, or tell of progress, for long; else back to what was asked for."""
+        slowness = max(self.watch.longest_blind / _SLOWEST_BLIND, took / _SLOWEST_CHUNK)
+        if slowness > 1:
             return max(_SMALLEST_CHUNK, chunk // 2)
-        return min(self.config.run.prefill_chunk, chunk * 2) if blind < _SLOWEST_BLIND / 3 else chunk
+        return min(self.config.run.prefill_chunk, chunk * 2) if slowness < 1 / 3 else chunk
 
     def _step(self) -> Iterator[Event]:
         """One pass over the weights: the last token and what is drafted after it."""
