@@ -67,18 +67,19 @@ class Fused:
             rope.reserve(cache.length + rows, cache.layout.tokens)
         run = self._run(slots.buffers, reaches)
         room = self._room(rows)
-        job = room.job(x, slots, cache.length, rows if all_logits else 1, probe)
+        logits = np.empty((rows if all_logits else 1, int(self.table.model["logits_width"][0])), np.float32)
+        job = room.job(x, slots, cache.length, logits, probe)
         start = perf_counter()
         model, address = run.model.ctypes.data, job.ctypes.data
         self.crew.run(lambda thread: self._step(thread, model, address))
         self._charge(probe, room.spent[0], perf_counter() - start)
         self._hand_over(probe, room, slots)
         cache.advance(rows)
-        return self._finished(room.logits[: rows if all_logits else 1])
+        return self._finished(logits)
 
     def _finished(self, logits: np.ndarray) -> Tensor:
         traits = self.decoder.traits
-        out = torch.from_numpy(logits[:, : self.decoder.head.out_features].copy())
+        out = torch.from_numpy(logits)[:, : self.decoder.head.out_features]
         if traits.logit_scale != 1:
             out = out * traits.logit_scale
         return traits.logit_cap * torch.tanh(out / traits.logit_cap) if traits.logit_cap else out
@@ -135,10 +136,9 @@ class _Room:
         self.private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         widths = {
             "qkv": m["qkv_width"], "queries": self.heads * size, "wide": m["wide_width"],
-            "inner": m["ffn_width"], "output": m["output_width"], "logits": m["logits_width"],
+            "inner": m["ffn_width"], "output": m["output_width"],
         }  # fmt: skip
         self.arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        self.logits = self.arrays["logits"]
         self.private = np.empty(threads * self.private_size, np.uint8)
         self.scores = np.empty((self.heads * rows, 0), np.float32)
         self.mixed = np.empty((0, self.heads * rows, size), np.float32)
@@ -152,8 +152,8 @@ class _Room:
         self.record["meeting"], self.record["spent"] = self.meeting.ctypes.data, self.spent.ctypes.data
         self.record["rows"], self.record["threads"], self.record["private_size"] = rows, threads, self.private_size
 
-    def job(self, x: np.ndarray, slots: Slots, position: int, head_rows: int, probe: Probe) -> np.ndarray:
-        """The record of one pass; `x` must outlive it."""
+    def job(self, x: np.ndarray, slots: Slots, position: int, logits: np.ndarray, probe: Probe) -> np.ndarray:
+        """The record of one pass; `x` and `logits` must outlive it."""
         record, seen = self.record, slots.end + len(x)
         self._make_room(seen, probe)
         self.meeting[0] = 0
@@ -162,8 +162,9 @@ class _Room:
         record[0]["x"] = x.ctypes.data
         for name, value in (
             ("scores", self.scores.ctypes.data), ("mixed", self.mixed.ctypes.data), ("seen", self.seen.ctypes.data),
-            ("stride", self.scores.shape[1]), ("slots", seen), ("head_rows", head_rows), ("kv_bytes", like.itemsize),
-            ("capacity", slots.buffers.capacity), ("slot", slots.first), ("end", slots.end), ("position", position),
+            ("logits", logits.ctypes.data), ("head_rows", len(logits)), ("stride", self.scores.shape[1]), ("slots", seen),
+            ("kv_bytes", like.itemsize), ("capacity", slots.buffers.capacity), ("slot", slots.first), ("end", slots.end),
+            ("position", position),
         ):  # fmt: skip
             record[name] = value
         return record
