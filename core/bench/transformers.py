@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ class Transformers(Adapter):
         load = transformers.AutoModelForCausalLM.from_pretrained
         self._model = load(place[0], **place[1], dtype=torch.bfloat16, local_files_only=True).eval()
         self._cache = transformers.DynamicCache(config=self._model.config)
+        known = inspect.signature(self._model.forward).parameters
+        self._argument = "cache" if "cache" in known else "past_key_values"  # transformers renamed it
         self.weight_bytes = sum(each.nbytes for each in self._model.parameters())
         self.feed([0])
         layer = self._cache.layers[0]
@@ -35,7 +38,8 @@ class Transformers(Adapter):
     def feed(self, tokens: Sequence[int], every: bool = False) -> int:
         with torch.inference_mode():
             rows = torch.tensor([list(tokens)])
-            out = self._model(rows, past_key_values=self._cache, use_cache=True, logits_to_keep=0 if every else 1)
+            kept = {self._argument: self._cache, "use_cache": True, "logits_to_keep": 0 if every else 1}
+            out = self._model(rows, **kept)
             return int(out.logits[0, -1].argmax())
 
     def trim(self, length: int) -> None:
