@@ -14,7 +14,8 @@ _SCALES = {"B": (2**20, "MiB")}
 _NONE, _MARK = "–", "~"
 INTERVAL = (
     "medians over the rounds; in brackets the smallest and the largest value with up to eight rounds, and the 95 % interval of "
-    "the median with more; rounds in which other programs took more than a tenth of the processors are left out"
+    "the median with more; rounds in which other programs took more than a tenth of the processors are left out\n"
+    "ratios are of medians; in brackets, of the rounds that count for both"
 )
 _DISTURBED = (
     f"{_MARK}: other programs took more than a tenth of the processors in every round; engines whose threads wait by spinning "
