@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.cli.arguments import add_model, add_prompt, add_settings, chat_of, check_outputs, configured, prompt_of
+from app.cli.outcome import interrupted
 from app.cli.terminal import ProgressLine, say, write_json
 from app.drawing import export_report_apart
 from core.compare import Agreement, Comparison, MetricComparison, Spread, compare, summarise
@@ -61,16 +62,18 @@ def call(arguments: Namespace) -> int:
 
 def run_all(requests: Sequence[RunRequest], repeats: int) -> Runs:
     """Run and show the text of the warm-ups as it comes; the traces of each column, its warm-up first."""
-    from core.engine.engine import Engine, never
+    from core.engine.engine import Engine
 
     show = _Show([request.config for request in requests])
     runs: Runs = [[] for _ in requests]
-    for column, event in compare(Engine(), requests, repeats, never):
+    for column, event in compare(Engine(), requests, repeats, interrupted):
         if isinstance(event, CompareProgress):
             runs[column].append(Trace())
         else:
             runs[column][-1].add(event)
         show.event(column, event)
+    if interrupted():
+        raise KeyboardInterrupt
     show.line.clear()
     return runs
 

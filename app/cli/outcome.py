@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
+from threading import Event, current_thread, main_thread
 
 from app.cli.terminal import note
 from core.errors import PlaygroundError
 
 INTERRUPTED = 130
 NOBODY_READS = 141  # as a shell reports a process that wrote into a closed pipe
+_interrupted = Event()
 
 
 def exit_code_of(call: Callable[[], int]) -> int:
     """What `call` returns; 2 for bad input and 1 for a failure (told in a line), 130 for Ctrl+C, 141 for a closed pipe."""
     _write_what_can_be_written()
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = call()
         sys.stdout.flush()
@@ -30,6 +35,16 @@ def exit_code_of(call: Callable[[], int]) -> int:
         _silence_output()
         return NOBODY_READS
     return code
+
+
+def interrupted() -> bool:
+    """Whether Ctrl+C was pressed: what runs for long asks, since code between it and here may swallow the exception."""
+    return _interrupted.is_set()
+
+
+def _interrupt(*_: object) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
 
 
 def _write_what_can_be_written() -> None:

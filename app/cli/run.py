@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from app.cli.arguments import add_config, add_model, add_prompt, add_settings, chat_of, check_outputs, configured, prompt_of
+from app.cli.outcome import interrupted
 from app.cli.terminal import ProgressLine, note, say, write_json
 from core import trace_file
 from core.events import INSPECT, MEASURE, Event, LoadProgress, PrefillProgress, RunRequest, TextDelta
@@ -42,7 +43,9 @@ def call(arguments: Namespace) -> int:
 def _events(request: RunRequest) -> Iterator[Event]:
     from core.engine.engine import Engine
 
-    yield from Engine().run(request)
+    yield from Engine().run(request, interrupted)
+    if interrupted():
+        raise KeyboardInterrupt
 
 
 def stream(events: Iterable[Event]) -> Trace:
