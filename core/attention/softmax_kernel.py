@@ -6,8 +6,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import torch
+
 from core.compiled.arithmetic import exp, tanh
-from core.compiled.emitter import F32, LANES, VF32, Emitter, Value, constant, number
+from core.compiled.emitter import F32, Emitter, Value, constant, number
+from core.compiled.numbers import read
 
 
 @cache
@@ -52,18 +55,12 @@ def _like(e: Emitter, scalar: Value, x: Value) -> Value:
 
 def _over(e: Emitter, run: tuple[Value, Value], start: Value, change: Callable[[Value], Value], join: Any) -> Value:
     """Replace each score of a run by change(score), sixteen at a time and then one by one; returns them joined."""
-    first, last = run
-    whole = e.b.add(first, e.b.and_(e.b.sub(last, first), number(-LANES)))
 
-    def body(kind: Any) -> Callable[[Value, list[Value]], list[Value]]:
-        def one(i: Value, carried: list[Value]) -> list[Value]:
-            address = e.at(e.scores, i, 4)
-            value = change(e.load(address, kind, 4))
-            e.store(value, address)
-            return [join(carried[0], value)] if join else carried
+    def places(i: Value, carried: list[Value], lanes: int) -> list[Value]:
+        address = e.at(e.scores, i, 4)
+        value = change(read(e, address, torch.float32, lanes))
+        e.store(value, address)
+        return [join(carried[0], value)] if join else []
 
-        return one
-
-    vectors = e.loop(first, whole, [e.spread(start)], body(VF32), step=LANES)[0]
-    joined = e.joined(vectors, join) if join else start
-    return e.loop(whole, last, [joined], body(F32))[0]
+    carried = e.sweep(*run, [start] if join else [], places, join)
+    return carried[0] if join else start

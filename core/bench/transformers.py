@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 import transformers
 
 from core.bench.adapter import Adapter, Job
+from core.engine.transformers import state_name
 
 
 class Transformers(Adapter):
@@ -27,8 +27,7 @@ class Transformers(Adapter):
         load = transformers.AutoModelForCausalLM.from_pretrained
         self._model = load(place[0], **place[1], dtype=torch.bfloat16, local_files_only=True).eval()
         self._cache = transformers.DynamicCache(config=self._model.config)
-        known = inspect.signature(self._model.forward).parameters
-        self._argument = "cache" if "cache" in known else "past_key_values"  # transformers renamed it
+        self._argument = state_name(self._model)
         self.weight_bytes = sum(each.nbytes for each in self._model.parameters())
         self.feed([0])
         layer = self._cache.layers[0]

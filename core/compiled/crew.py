@@ -34,6 +34,11 @@ class Crew:
             self._done.acquire()
         self._work = None  # it holds a model, which must be free to go
 
+    def share(self, count: int, work: Callable[[int, int], None]) -> None:
+        """Call work(first, last) on every thread for its part of `count` rows or blocks."""
+        ends = [count * thread // self.threads for thread in range(self.threads + 1)]
+        self.run(lambda thread: work(ends[thread], ends[thread + 1]))
+
     def _help(self, thread: int, start: threading.Semaphore) -> None:
         while True:
             start.acquire()

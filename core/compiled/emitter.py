@@ -16,6 +16,8 @@ F32, F16 = ir.FloatType(), ir.HalfType()
 
 Value = Any
 Body = Callable[[Value, list[Value]], Sequence[Value]]
+Sweep = Callable[[Value, list[Value], int], Sequence[Value]]
+Join = Callable[[Value, Value], Value]
 
 
 def vector(kind: Any, lanes: int = LANES) -> Any:
@@ -30,11 +32,11 @@ class Emitter:
 
     def __init__(self, name: str, arguments: str) -> None:
         self.name, self.module = name, ir.Module(name)
-        self.names = arguments.split()
-        kind = ir.FunctionType(ir.VoidType(), [I64] * len(self.names))
+        names = arguments.split()
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(names))
         self.function = ir.Function(self.module, kind, name)
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self._arguments = dict(zip(self.names, self.function.args, strict=True))
+        self._arguments = dict(zip(names, self.function.args, strict=True))
 
     def __getattr__(self, name: str) -> Value:
         try:
@@ -65,6 +67,24 @@ class Emitter:
         b.branch(head)
         b.position_at_end(done)
         return phis
+
+    def sweep(
+        self,
+        first: Value,
+        last: Value,
+        starts: Sequence[Value],
+        body: Sweep,
+        join: Callable[[Value, Value], Value] | None = None,
+    ) -> list[Value]:
+        """carried = body(i, carried, lanes) for sixteen places at a time, and then for one after the other.
+
+        What is carried begins as the scalars `starts` in every lane; lanes are joined in between.
+        """
+        whole = self.b.add(first, self.b.and_(self.b.sub(last, first), number(-LANES)))
+        spread = [self.spread(start) for start in starts]
+        vectors = self.loop(first, whole, spread, lambda i, carried: body(i, carried, LANES), step=LANES)
+        scalars = [self.joined(value, join) for value in vectors] if join else []
+        return self.loop(whole, last, scalars, lambda i, carried: body(i, carried, 1))
 
     def cases(self, value: Value, known: Iterable[int], body: Callable[[int], object]) -> None:
         """Do body(n) where `value` is n of `known`, and nothing for any other."""
@@ -110,7 +130,7 @@ class Emitter:
     def highest(self, x: Value, y: Value) -> Value:
         return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
 
-    def joined(self, value: Value, join: Callable[[Value, Value], Value]) -> Value:
+    def joined(self, value: Value, join: Join) -> Value:
         """The lanes of a vector joined into one, halves with halves."""
         lanes = value.type.count
         while lanes > 1:
@@ -130,6 +150,11 @@ class Emitter:
         """Ask for the cache line at `address`: into the nearest cache, or into one with room for a longer run ahead."""
         pointer = self.b.inttoptr(address, I8.as_pointer())
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(I32, n) for n in (0, 3 if near else 1, 1)))
+
+
+def lanes_of(x: Value) -> int:
+    """1 of a scalar."""
+    return x.type.count if isinstance(x.type, ir.VectorType) else 1
 
 
 def _suffix(x: Value) -> str:

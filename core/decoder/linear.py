@@ -46,12 +46,15 @@ class Linear(ABC):
         """The product without its bias as compiled code, in order of output rows; None where it has no such form."""
         return None
 
-    has_many = False
+    @property
+    def has_many(self) -> bool:
+        """Whether `many` works."""
+        return False
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
         """The product without its bias of x [T, in] bfloat16 to [T, out] bfloat16, summed in float32, for many rows.
 
-        Only where `has_many`: weights are rounded to bfloat16 if they are not so stored.
+        Weights are rounded to bfloat16 if they are not so stored.
         """
         raise NotImplementedError
 
@@ -81,7 +84,7 @@ class Dense(Linear):
         return torch.nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
 
     @property
-    def has_many(self) -> bool:  # type: ignore[override]
+    def has_many(self) -> bool:
         return self.weight.dtype == torch.bfloat16 and quick_dtype() == torch.bfloat16
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
@@ -113,7 +116,7 @@ class Joined(Linear):
         self.out_features = sum(linear.out_features for linear in linears)
 
     @property
-    def has_many(self) -> bool:  # type: ignore[override]
+    def has_many(self) -> bool:
         return all(linear.has_many for linear in self.linears)
 
     def many(self, x: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.attention.softmax import Masks, attend, captured
+from core.attention.softmax import KeyValues, Masks, attend, captured
 from core.decoder.linear import Linear
 from core.decoder.rope import RopeTable
 from core.decoder.traits import Traits
@@ -105,10 +105,7 @@ class Decoder:
         """
         probe.start()
         masks = Masks(torch.arange(cache.length, cache.length + len(tokens)))
-        for rope in self.ropes:
-            rope.reserve(cache.length + len(tokens), cache.layout.tokens)
-        x = self.embed(tokens) * self.traits.embed_scale
-        probe.lap("embed")
+        x = self.embedded(tokens, cache, probe)
         for layer, block in enumerate(self.blocks):
             x = self._layer(layer, block, x, masks, cache, reaches[layer], probe)
         cache.advance(len(tokens))
@@ -116,13 +113,25 @@ class Decoder:
         probe.lap("norm")
         return x
 
+    def embedded(self, tokens: Tensor, cache: Cache, probe: Probe) -> Tensor:
+        """Where a pass begins: x [T, C] float32, with rotations for the positions after those that `cache` holds."""
+        for rope in self.ropes:
+            rope.reserve(cache.length + len(tokens), cache.layout.tokens)
+        x = self.embed(tokens) * self.traits.embed_scale
+        probe.lap("embed")
+        return x
+
     def logits(self, hidden: Tensor, probe: Probe) -> Tensor:
         """[T, C] to [T, V] float32."""
-        logits = self.head(hidden) * self.traits.logit_scale
-        cap = self.traits.logit_cap
-        logits = cap * torch.tanh(logits / cap) if cap else logits
+        logits = self.finished(self.head(hidden))
         probe.lap("head")
         return logits
+
+    def finished(self, logits: Tensor) -> Tensor:
+        """What the head gives, scaled and capped."""
+        scale, cap = self.traits.logit_scale, self.traits.logit_cap
+        logits = logits if scale == 1 else logits * scale
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     def _layer(self, layer: int, block: Block, x: Tensor, masks: Masks, cache: Cache, reach: Reach, probe: Probe) -> Tensor:
         scale = self.traits.residual_scale
@@ -146,11 +155,7 @@ class Decoder:
         reach = reach & cache.reach & Reach(0, attention.window)
         scale, cap = self.traits.attention_scale, self.traits.attention_cap
         y = attend(q, kv, masks, reach, scale, cap)
-        if layer in probe.attention_layers:
-            probe.lap("attention")
-            last = slice(-probe.attention_rows, None)
-            probe.attention(layer, *captured(q[last], kv, masks.queries[last], reach, scale, cap))
-            probe.lap("capture")
+        show_attention(probe, layer, q, kv, masks, reach, scale, cap)
         y = attention.out(y.flatten(1))
         probe.lap("attention")
         return y
@@ -169,6 +174,17 @@ class Decoder:
         if attention.rope is not None:
             q, k = attention.rope.rotate(q, positions), attention.rope.rotate(k, positions)
         return q, k, v
+
+
+def show_attention(
+    probe: Probe, layer: int, q: Tensor, kv: KeyValues, masks: Masks, reach: Reach, scale: float, cap: float
+) -> None:
+    """Hand the weights of q [T, H, D] over `kv` to the probe, where it asked for this layer."""
+    if layer in probe.attention_layers:
+        probe.lap("attention")
+        last = slice(-probe.attention_rows, None)
+        probe.attention(layer, *captured(q[last], kv, masks.queries[last], reach, scale, cap))
+        probe.lap("capture")
 
 
 def _normed(norm: RmsNorm | None, x: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class TransformersSession(Session):
     def __init__(self, backend: TransformersBackend, probe: Probe) -> None:
         self.model, self.hooks, self.probe = backend.model, backend.hooks, probe
         self._fed = 0
-        self._state_name = _state_name(self.model)
+        self._state_name = state_name(self.model)
         self._state: Any = _new_state(self.model)
         self.rewindable = self._state is not None
         self._whole_passes = self.rewindable or self.model.config.model_type in _CARRIES_STATE
@@ -168,7 +168,8 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     yield from model.named_buffers()
 
 
-def _state_name(model: Any) -> str:
+def state_name(model: Any) -> str:
+    """Which of the names this model uses. Raises BadInput where it keeps no state."""
     known = inspect.signature(model.forward).parameters
     name = next((name for name in _STATE_NAMES if name in known), None)
     if name is None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 
-from core.compiled.emitter import F32, I16, I32, VF32, VI32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import F32, I16, I32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
+from core.compiled.numbers import of_lanes, read
 from core.weights.kernel import LARGEST
 
 QUANTIZER_ARGUMENTS = 7
@@ -63,38 +65,23 @@ def quantizer() -> int:
     return e.finish()
 
 
-def _whole(e: Emitter) -> Value:
-    """Columns of a group that fill vectors."""
-    return e.b.and_(e.width, number(-16))
-
-
 def _largest(e: Emitter, x: Value) -> Value:
     """The largest magnitude of a group."""
 
-    def many(i: Value, carried: list[Value]) -> list[Value]:
-        return [e.highest(e.unary("fabs", e.load(e.at(x, i, 4), VF32, 4)), carried[0])]
+    def columns(i: Value, carried: list[Value], lanes: int) -> list[Value]:
+        return [e.highest(e.unary("fabs", read(e, e.at(x, i, 4), torch.float32, lanes)), carried[0])]
 
-    def one(i: Value, carried: list[Value]) -> list[Value]:
-        return [e.highest(e.unary("fabs", e.load(e.at(x, i, 4), F32, 4)), carried[0])]
-
-    vectors = e.loop(number(0), _whole(e), [constant(VF32, _SMALLEST)], many, step=16)[0]
-    return e.loop(_whole(e), e.width, [e.joined(vectors, e.highest)], one)[0]
+    return e.sweep(number(0), e.width, [constant(F32, _SMALLEST)], columns, e.highest)[0]
 
 
 def _rounded(e: Emitter, x: Value, q: Value, inverse: Value) -> Value:
     """Write a group as integers; returns their sum."""
 
-    def many(i: Value, carried: list[Value]) -> list[Value]:
-        near = e.unary("rint", e.b.fmul(e.load(e.at(x, i, 4), VF32, 4), e.spread(inverse)))
-        whole = e.b.fptosi(near, VI32)
-        e.store(e.b.trunc(whole, vector(I16)), e.at(q, i, 2), 2)
+    def columns(i: Value, carried: list[Value], lanes: int) -> list[Value]:
+        factor = e.spread(inverse) if lanes > 1 else inverse
+        near = e.unary("rint", e.b.fmul(read(e, e.at(x, i, 4), torch.float32, lanes), factor))
+        whole = e.b.fptosi(near, of_lanes(I32, lanes))
+        e.store(e.b.trunc(whole, of_lanes(I16, lanes)), e.at(q, i, 2), 2)
         return [e.b.add(carried[0], whole)]
 
-    def one(i: Value, carried: list[Value]) -> list[Value]:
-        near = e.unary("rint", e.b.fmul(e.load(e.at(x, i, 4), F32, 4), inverse))
-        whole = e.b.fptosi(near, I32)
-        e.store(e.b.trunc(whole, I16), e.at(q, i, 2), 2)
-        return [e.b.add(carried[0], whole)]
-
-    vectors = e.loop(number(0), _whole(e), [constant(VI32, 0)], many, step=16)[0]
-    return e.loop(_whole(e), e.width, [e.joined(vectors, e.b.add)], one)[0]
+    return e.sweep(number(0), e.width, [constant(I32, 0)], columns, e.b.add)[0]

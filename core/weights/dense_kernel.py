@@ -6,12 +6,11 @@ the same operations whatever rows are computed with it.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from functools import cache, partial
 
 import torch
 
-from core.compiled.emitter import F32, LANES, VF32, Emitter, Value, constant, number
+from core.compiled.emitter import F32, LANES, Emitter, Value, constant, number
 from core.compiled.numbers import read
 from core.weights.kernel import MOST_ROWS, NAMES
 
@@ -43,24 +42,20 @@ class _Product:
         e = self.e
         weights = [e.b.add(e.codes, e.b.mul(e.b.add(n, number(i)), self.row_bytes)) for i in range(self.height)]
         inputs = [e.b.add(e.x, e.b.mul(e.units, number(4 * row))) for row in range(self.rows)]
-        whole = e.b.and_(e.units, number(-LANES))
-        zeros = [constant(VF32, 0.0)] * (self.height * self.rows)
-        vectors = e.loop(number(0), whole, zeros, lambda k, sums: self._columns(weights, inputs, k, sums, VF32), step=LANES)
-        sums = e.loop(
-            whole, e.units, [e.joined(v, e.b.fadd) for v in vectors], lambda k, s: self._columns(weights, inputs, k, s, F32)
-        )
+        starts = [constant(F32, 0.0)] * (self.height * self.rows)
+        sums = e.sweep(number(0), e.units, starts, partial(self._columns, weights, inputs), e.b.fadd)
         for index, total in enumerate(sums):
             i, row = divmod(index, self.rows)
             e.store(total, e.at(e.y, e.b.add(e.b.mul(e.ldy, number(row)), e.b.add(n, number(i))), 4))
         return []
 
-    def _columns(self, weights: list[Value], inputs: list[Value], k: Value, sums: list[Value], kind: Any) -> list[Value]:
+    def _columns(self, weights: list[Value], inputs: list[Value], k: Value, sums: list[Value], lanes: int) -> list[Value]:
         e, added = self.e, []
-        x = [e.load(e.at(address, k, 4), kind, 4) for address in inputs]
+        x = [read(e, e.at(address, k, 4), torch.float32, lanes) for address in inputs]
         for i, row in enumerate(weights):
             address = e.at(row, k, self.dtype.itemsize)
-            if kind is VF32:
+            if lanes > 1:
                 e.prefetch(e.b.add(address, e.b.mul(self.row_bytes, number(self.height))))
-            weight = read(e, address, self.dtype, LANES if kind is VF32 else 1)
+            weight = read(e, address, self.dtype, lanes)
             added += [e.fma(weight, x[r], sums[i * self.rows + r]) for r in range(self.rows)]
         return added

@@ -59,10 +59,7 @@ def product(format: Format) -> int:
     shares float32 (scale · sum) [rows, groups], y float32 [rows, ldy]; then groups, units a group, ldy, the first and last
     block of sixteen output rows, and rows.
     """
-    e = Emitter(
-        f"packed_{format.bits}_{format.symmetric:d}_{format.half:d}",
-        NAMES,
-    )
+    e = Emitter(f"packed_{format.bits}_{format.symmetric:d}_{format.half:d}", NAMES)
     e.cases(e.rows, range(1, MOST_ROWS + 1), lambda rows: _Product(e, format, rows).emit())
     return e.finish()
 

@@ -67,7 +67,7 @@ class Packed(Linear):
         segments = -(-codes.group_size // self.format.longest)
         self._width = -(-codes.group_size // (segments * self.format.unit)) * self.format.unit
         self._groups = codes.scales.shape[1] * segments
-        self._codes = pack(self._segmented(codes.codes, codes.scales.shape[1]), codes.bits)
+        self._codes = pack(self._segmented(codes.codes), codes.bits)
         self._scales = _by_lane(np.repeat(codes.scales, segments, axis=1), half)
         self._offsets = None if codes.offsets is None else _by_lane(np.repeat(codes.offsets, segments, axis=1), half)
 
@@ -94,11 +94,17 @@ class Packed(Linear):
         self._offsets = arrays[2] if len(arrays) > 2 else None
         return self
 
-    def _segmented(self, columns: np.ndarray, groups: int) -> np.ndarray:
+    @property
+    def _uncut(self) -> int:
+        """Groups as they were before they were cut into segments."""
+        return -(-self.in_features // self.group_size)
+
+    def _segmented(self, columns: np.ndarray) -> np.ndarray:
         """[N, K] with every group padded to whole segments, and rows to whole blocks where they are codes."""
         rows = -(-len(columns) // LANES) * LANES if columns.dtype == np.uint8 else len(columns)
         if (rows, self.in_features) == (len(columns), self._groups * self._width):
             return columns
+        groups = self._uncut
         whole = np.zeros((rows, groups * self.group_size), columns.dtype)
         whole[: len(columns), : self.in_features] = columns
         padded = np.zeros((rows, groups, self._groups // groups * self._width), columns.dtype)
@@ -113,7 +119,7 @@ class Packed(Linear):
         return y if self.bias is None else y + self.bias
 
     @property
-    def has_many(self) -> bool:  # type: ignore[override]
+    def has_many(self) -> bool:
         return quick_dtype() == torch.bfloat16
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
@@ -129,8 +135,7 @@ class Packed(Linear):
         return self._codes.ctypes.data, self._scales.ctypes.data, 0 if self._offsets is None else self._offsets.ctypes.data
 
     def _product(self, x: np.ndarray) -> np.ndarray:
-        groups = -(-self.in_features // self.group_size)
-        inputs = Quantized.of(self._segmented(x, groups), self._groups)
+        inputs = Quantized.of(self._segmented(x), self._groups)
         y = np.empty((len(x), len(self._codes) * LANES), np.float32)
         run = callable_at(product(self.format), ARGUMENTS)
         for first in range(0, len(x), MOST_ROWS):
@@ -148,8 +153,7 @@ class Packed(Linear):
         """[out, in]: the matrix it multiplies by, as float32 or rounded to bfloat16."""
         values = unpacked(self.format, self._codes, self._scales, self._offsets, self._groups, self._width, dtype)
         if self._groups * self._width != self.in_features:
-            groups = -(-self.in_features // self.group_size)
-            values = values.view(len(values), groups, -1)[:, :, : self.group_size].flatten(1)
+            values = values.view(len(values), self._uncut, -1)[:, :, : self.group_size].flatten(1)
         return values[: self.out_features, : self.in_features]
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,11 @@ def _write(path: Path, made: Sequence[Sequence[Packed] | None]) -> None:
     entries = [None if parts is None else [_entry(part) for part in parts] for parts in made]
     header = json.dumps(entries).encode()
     header += b" " * (-(len(header) + 8) % _ALIGNED)
+    arrays = (array for parts in made for part in parts or () for array in part.arrays)
+    padded = (piece for array in arrays for piece in (array.data, bytes(-array.nbytes % _ALIGNED)))
     digest = hashlib.sha256()
     with replacing(path) as file:
-        pieces = [len(header).to_bytes(8, "little"), header]
-        for array in (array for parts in made for part in parts or () for array in part.arrays):
-            pieces += [array.tobytes(), bytes(-array.nbytes % _ALIGNED)]
-        for piece in pieces:
+        for piece in chain((len(header).to_bytes(8, "little"), header), padded):
             digest.update(piece)
             file.write(piece)
         file.write(digest.digest())

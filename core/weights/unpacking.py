@@ -27,11 +27,10 @@ def unpacked(
     Bfloat16 stands in memory that the next call overwrites: fresh memory for every product would cost as much as unpacking.
     """
     values = _room(len(codes) * LANES, groups * width, dtype)
-    run, workers, blocks = callable_at(unpacker(form, dtype), _ARGUMENTS), crew(torch.get_num_threads()), len(codes)
+    run = callable_at(unpacker(form, dtype), _ARGUMENTS)
     addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, values.data_ptr()
     shape = groups, width // form.unit, values.shape[1] * dtype.itemsize
-    shares = [blocks * thread // workers.threads for thread in range(workers.threads + 1)]
-    workers.run(lambda thread: run(*addresses, *shape, shares[thread], shares[thread + 1]))
+    crew(torch.get_num_threads()).share(len(codes), lambda first, last: run(*addresses, *shape, first, last))
     return values
 
 

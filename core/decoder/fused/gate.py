@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from core.compiled.arithmetic import logistic
-from core.compiled.emitter import LANES, Emitter, Value, constant, number
+from core.compiled.emitter import Emitter, Value, constant
 from core.compiled.numbers import read, write
 
 GATE_ARGUMENTS = 8
@@ -21,7 +21,6 @@ def gate_kernel(gelu: bool, dtype: torch.dtype) -> int:
     last row, the first and last column. act is SiLU, or GELU in its tanh form.
     """
     e = Emitter(f"gate_{gelu:d}_{dtype.itemsize}", "wide inner pitch width begin end first last")
-    whole = e.b.add(e.first, e.b.and_(e.b.sub(e.last, e.first), number(-LANES)))
 
     def columns(row: Value, i: Value, lanes: int) -> list[Value]:
         place = e.b.add(e.b.mul(row, e.pitch), i)
@@ -32,12 +31,7 @@ def gate_kernel(gelu: bool, dtype: torch.dtype) -> int:
         write(e, e.b.fmul(e.b.fmul(gate, share), up), inner, dtype)
         return []
 
-    def rows(row: Value, _: list[Value]) -> list[Value]:
-        e.loop(e.first, whole, [], lambda i, _: columns(row, i, LANES), step=LANES)
-        e.loop(whole, e.last, [], lambda i, _: columns(row, i, 1))
-        return []
-
-    e.loop(e.begin, e.end, [], rows)
+    e.loop(e.begin, e.end, [], lambda row, _: e.sweep(e.first, e.last, [], lambda i, _, lanes: columns(row, i, lanes)))
     return e.finish()
 
 

@@ -10,7 +10,7 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-_i16, _i32, _i64, _f32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_i32, _i64, _f32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 @intrinsic
@@ -129,22 +129,6 @@ def _narrow(value, like):
 def _rounded(value):
     bits = float_to_bits(np.float32(value))
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-
-
-@njit(inline="always")
-def exp(x):
-    """e^x for x ≤ 88 to 1e-7 relative, in operations that vectorize."""
-    x = max(np.float32(x), np.float32(-87.0))
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    p = p * r * r + r + np.float32(1.0)
-    return p * bits_to_float(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
 
 
 @njit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from core.attention.mask import FULL, Reach
 from core.attention.prompt import attend_after
-from core.attention.softmax import KeyValues, Masks, attend, captured
+from core.attention.softmax import KeyValues, Masks, attend
 from core.cache.base import Cache, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.feed_forward import Gated, gelu_tanh
 from core.decoder.fused import rows as r
+from core.decoder.fused.form import is_plain, linears_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
-from core.decoder.linear import Linear
-from core.decoder.model import Attention, Block, Decoder, RmsNorm
+from core.decoder.model import Attention, Block, Decoder, RmsNorm, show_attention
 from core.decoder.probe import Probe
 from core.decoder.rope import RopeTable
 
@@ -33,7 +33,8 @@ class Prompt:
 
     @classmethod
     def of(cls, decoder: Decoder) -> Prompt | None:
-        return cls(decoder) if all(_simple(block) for block in decoder.blocks) and not decoder.traits.clip_qkv else None
+        has_form = is_plain(decoder) and all(linear.has_many for block in decoder.blocks for linear in linears_of(block))
+        return cls(decoder) if has_form else None
 
     def takes(self, cache: Cache, rows: int, reaches: Sequence[Reach]) -> bool:
         """Whether a pass of `rows` tokens over `cache` can go this way."""
@@ -42,14 +43,10 @@ class Prompt:
     def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe) -> Tensor:
         """As Decoder.forward; products and attention are of bfloat16, the residual stream is float32."""
         probe.start()
-        start, traits = cache.length, self.decoder.traits
-        for rope in self.decoder.ropes:
-            rope.reserve(start + len(tokens), cache.layout.tokens)
-        x = self.decoder.embed(tokens) * traits.embed_scale
-        probe.lap("embed")
+        x = self.decoder.embedded(tokens, cache, probe)
         slots = cache.slots(len(tokens), reaches)
         assert slots is not None
-        masks = Masks(torch.arange(start, start + len(tokens)))
+        masks = Masks(torch.arange(cache.length, cache.length + len(tokens)))
         for layer, block in enumerate(self.decoder.blocks):
             h = self._normed(block.before_attention, x)
             probe.lap("norm")
@@ -66,13 +63,11 @@ class Prompt:
 
     def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
         out = torch.empty(x.shape, dtype=torch.bfloat16)
-        weight, arrays = _weight(norm), (x.numpy(), _bits(out))
-        r.norm_rows(arrays[0], weight, self._eps, arrays[1])
+        r.norm_rows(x.numpy(), _weight(norm), self._eps, _bits(out))
         return out
 
     def _add(self, x: Tensor, y: Tensor, norm: RmsNorm | None) -> None:
-        weight, arrays, scale = _weight(norm), (x.numpy(), _bits(y)), np.float32(self.decoder.traits.residual_scale)
-        r.add_rows(*arrays, weight, self._eps, scale)
+        r.add_rows(x.numpy(), _bits(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
 
     def _feed_forward(self, block: Block, h: Tensor) -> Tensor:
         assert isinstance(block.ffn, Gated)
@@ -84,7 +79,7 @@ class Prompt:
     def _gate(self, wide: Tensor, inner: Tensor, gelu: bool) -> None:
         kernel = callable_at(gate_kernel(gelu, torch.bfloat16), GATE_ARGUMENTS)
         shape = wide.data_ptr(), inner.data_ptr(), wide.shape[1], inner.shape[1]
-        self._share(len(inner), lambda first, last: kernel(*shape, first, last, 0, inner.shape[1]))
+        self.crew.share(len(inner), lambda first, last: kernel(*shape, first, last, 0, inner.shape[1]))
 
     def _attention(
         self, layer: int, attention: Attention, h: Tensor, masks: Masks, slots: Slots, reach: Reach, probe: Probe
@@ -98,11 +93,7 @@ class Prompt:
             y = attend_after(queries, held.keys, held.values, scale)
         else:
             y = attend(queries.transpose(0, 1), held, masks, reach, scale, cap).bfloat16()
-        probe.lap("attention")
-        if layer in probe.attention_layers:
-            last = slice(-probe.attention_rows, None)
-            probe.attention(layer, *captured(queries.transpose(0, 1)[last], held, masks.queries[last], reach, scale, cap))
-            probe.lap("capture")
+        show_attention(probe, layer, queries.transpose(0, 1), held, masks, reach, scale, cap)
         out = attention.out.many(y.flatten(1))
         probe.lap("attention")
         return out
@@ -116,25 +107,12 @@ class Prompt:
         cos, sin = _rotations(attention.rope, position, T)
         held = _bits(slots.buffers.keys[layer]), _bits(slots.buffers.values[layer])
         arrays = (_bits(qkv), bias, *norms, self._eps, cos, sin, _bits(queries), *held, slots.first)
-        self._share(T, lambda first, last: r.place_rows(*arrays, first, last))
+        self.crew.share(T, lambda first, last: r.place_rows(*arrays, first, last))
         return queries
 
     @property
     def _eps(self) -> np.float32:
         return np.float32(self.decoder.traits.eps)
-
-    def _share(self, rows: int, work: Callable[[int, int], None]) -> None:
-        """Divide rows among threads."""
-        shares = [rows * thread // self.crew.threads for thread in range(self.crew.threads + 1)]
-        self.crew.run(lambda thread: work(shares[thread], shares[thread + 1]))
-
-
-def _simple(block: Block) -> bool:
-    attention, ffn = block.attention, block.ffn
-    if not isinstance(ffn, Gated) or attention.norm_rows:
-        return False
-    linears: tuple[Linear, ...] = (attention.qkv, attention.out, ffn.gate_up, ffn.down)
-    return all(linear.has_many for linear in linears) and all(linear.bias is None for linear in linears[1:])
 
 
 def _weight(norm: RmsNorm | None) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What happens to the many rows of a prompt between its products.
 
 Bfloat16 is held in uint16; x, norms and rotations are float32. Types are named, so that everything is compiled, or read from
-Numba's cache on disk, when this module is imported.
+Numba's cache on disk, when this module is imported. That cache looks at the age of this file alone: touch it when
+machine.py or vectors.py changes.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import numpy as np
 from numba import njit
 
 from core.decoder.fused.machine import bits_to_float, narrow
+from core.decoder.fused.vectors import FAST, norm_factor
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 _BF16 = np.uint16(0)
 
 
@@ -20,15 +21,7 @@ def _wide(value):
     return bits_to_float(np.uint32(value) << np.uint32(16))
 
 
-@njit(inline="always")
-def _norm_factor(row, eps):
-    total = np.float32(0)
-    for i in range(len(row)):
-        total += row[i] * row[i]
-    return np.float32(1) / np.sqrt(total / np.float32(len(row)) + eps)
-
-
-@njit("(float32[:,::1],float32[::1],float32,uint16[:,::1])", nogil=True, fastmath=_FAST, cache=True)
+@njit("(float32[:,::1],float32[::1],float32,uint16[:,::1])", nogil=True, fastmath=FAST, cache=True)
 def norm_rows(x, weight, eps, out):
     """out = RMS norm of every row of x; where `weight` is empty, x itself."""
     for row in range(len(x)):
@@ -36,12 +29,12 @@ def norm_rows(x, weight, eps, out):
             for i in range(x.shape[1]):
                 out[row, i] = narrow(x[row, i], _BF16)
             continue
-        factor = _norm_factor(x[row], eps)
+        factor = norm_factor(x[row], eps)
         for i in range(x.shape[1]):
             out[row, i] = narrow(x[row, i] * factor * weight[i], _BF16)
 
 
-@njit("(float32[:,::1],uint16[:,::1],float32[::1],float32,float32)", nogil=True, fastmath=_FAST, cache=True)
+@njit("(float32[:,::1],uint16[:,::1],float32[::1],float32,float32)", nogil=True, fastmath=FAST, cache=True)
 def add_rows(x, y, weight, eps, scale):
     """x += scale · RMS norm of y; where `weight` is empty, y itself."""
     width = x.shape[1]
@@ -53,17 +46,17 @@ def add_rows(x, y, weight, eps, scale):
             continue
         for i in range(width):
             room[i] = _wide(y[row, i])
-        factor = _norm_factor(room, eps) * scale
+        factor = norm_factor(room, eps) * scale
         for i in range(width):
             x[row, i] += room[i] * factor * weight[i]
 
 
-@njit(fastmath=_FAST)
+@njit(fastmath=FAST)
 def _turned(vector, weight, eps, cos, sin, out):
     """out = vector, normed and rotated, halves paired."""
     half = len(cos)
     if len(weight):
-        factor = _norm_factor(vector, eps)
+        factor = norm_factor(vector, eps)
         for i in range(len(vector)):
             vector[i] *= factor * weight[i]
     for i in range(half):
@@ -77,7 +70,7 @@ def _turned(vector, weight, eps, cos, sin, out):
 @njit(
     "(uint16[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
     "uint16[:,:,::1],uint16[:,:,::1],uint16[:,:,::1],int64,int64,int64)",
-    nogil=True, fastmath=_FAST, cache=True,
+    nogil=True, fastmath=FAST, cache=True,
 )  # fmt: skip
 def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
     """Divide qkv [T, (H + 2G) D] into queries [H, T, D] and slots of keys and values [G, capacity, D].

@@ -59,12 +59,9 @@ class Fused:
         """Logits [T or 1, V] float32 of `tokens` [T], which follow what `cache` holds."""
         probe.start()
         rows = len(tokens)
-        x = (self.decoder.embed(tokens) * self.decoder.traits.embed_scale).numpy()
-        probe.lap("embed")
+        x = self.decoder.embedded(tokens, cache, probe).numpy()
         slots = cache.slots(rows, reaches)
         assert slots is not None
-        for rope in self.decoder.ropes:
-            rope.reserve(cache.length + rows, cache.layout.tokens)
         run = self._run(slots.buffers, reaches)
         room = self._room(rows)
         logits = np.empty((rows if all_logits else 1, int(self.table.model["logits_width"][0])), np.float32)
@@ -75,14 +72,7 @@ class Fused:
         self._charge(probe, room.spent[0], perf_counter() - start)
         self._hand_over(probe, room, slots)
         cache.advance(rows)
-        return self._finished(logits)
-
-    def _finished(self, logits: np.ndarray) -> Tensor:
-        traits = self.decoder.traits
-        out = torch.from_numpy(logits)[:, : self.decoder.head.out_features]
-        if traits.logit_scale != 1:
-            out = out * traits.logit_scale
-        return traits.logit_cap * torch.tanh(out / traits.logit_cap) if traits.logit_cap else out
+        return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
 
     def _room(self, rows: int) -> _Room:
         if rows not in self._rooms:
@@ -132,21 +122,21 @@ class _Room:
 
     def __init__(self, table: Table, rows: int, threads: int) -> None:
         m = {name: int(table.model[name][0]) for name in table.model.dtype.names or ()}
-        self.heads, self.kv_layers, size = m["query_heads"], m["layer_count"], m["head_size"]
+        self.heads, size = m["query_heads"], m["head_size"]
         self.private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         widths = {
             "qkv": m["qkv_width"], "queries": self.heads * size, "wide": m["wide_width"],
             "inner": m["ffn_width"], "output": m["output_width"],
         }  # fmt: skip
-        self.arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
+        self._arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
         self.private = np.empty(threads * self.private_size, np.uint8)
         self.scores = np.empty((self.heads * rows, 0), np.float32)
         self.mixed = np.empty((0, self.heads * rows, size), np.float32)
         self.seen = np.empty((0, self.heads, rows, 0), np.float32)
-        self.capture = np.full(self.kv_layers, -1)
+        self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.spent = np.zeros(1, np.int64), np.zeros((threads, len(PHASES)), np.int64)
         self.record = np.zeros(1, PASS)
-        for name, array in self.arrays.items():
+        for name, array in self._arrays.items():
             self.record[name] = array.ctypes.data
         self.record["private"], self.record["capture"] = self.private.ctypes.data, self.capture.ctypes.data
         self.record["meeting"], self.record["spent"] = self.meeting.ctypes.data, self.spent.ctypes.data
@@ -158,13 +148,11 @@ class _Room:
         self._make_room(seen, probe)
         self.meeting[0] = 0
         self.spent[:] = 0
-        like = slots.buffers.keys[0].dtype
-        record[0]["x"] = x.ctypes.data
         for name, value in (
-            ("scores", self.scores.ctypes.data), ("mixed", self.mixed.ctypes.data), ("seen", self.seen.ctypes.data),
-            ("logits", logits.ctypes.data), ("head_rows", len(logits)), ("stride", self.scores.shape[1]), ("slots", seen),
-            ("kv_bytes", like.itemsize), ("capacity", slots.buffers.capacity), ("slot", slots.first), ("end", slots.end),
-            ("position", position),
+            ("x", x.ctypes.data), ("logits", logits.ctypes.data), ("scores", self.scores.ctypes.data),
+            ("mixed", self.mixed.ctypes.data), ("seen", self.seen.ctypes.data), ("head_rows", len(logits)),
+            ("stride", self.scores.shape[1]), ("slots", seen), ("kv_bytes", slots.buffers.keys[0].itemsize),
+            ("capacity", slots.buffers.capacity), ("slot", slots.first), ("end", slots.end), ("position", position),
         ):  # fmt: skip
             record[name] = value
         return record

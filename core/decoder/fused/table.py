@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from core.attention.kernel import mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.decoder.feed_forward import Gated, gelu_tanh
+from core.decoder.fused.form import is_plain, linears_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
-from core.decoder.linear import Linear, Part
-from core.decoder.model import Attention, Decoder, RmsNorm
+from core.decoder.linear import Part
+from core.decoder.model import Decoder, RmsNorm
 from core.weights.activations import quantizer
 
 _PLACES = ("before_attention", "after_attention", "before_ffn", "after_ffn")
@@ -94,26 +93,13 @@ class Table:
 
 def table_of(decoder: Decoder) -> Table | None:
     """The tables of `decoder`, or None where one of its parts has no fused form."""
-    if not all(_unbiased(block.ffn) and _simple(block.attention) for block in decoder.blocks) or decoder.traits.clip_qkv:
+    if not is_plain(decoder):
         return None
-    linears = [linear for block in decoder.blocks for linear in _linears(block.attention, block.ffn)]
+    linears = [linear for block in decoder.blocks for linear in linears_of(block)]
     products = [linear.parts() for linear in [*linears, decoder.head]]
     if any(parts is None for parts in products):
         return None
     return Table(decoder, [list(parts or ()) for parts in products])
-
-
-def _simple(attention: Attention) -> bool:
-    return not attention.norm_rows and attention.out.bias is None
-
-
-def _unbiased(ffn: object) -> bool:
-    return isinstance(ffn, Gated) and ffn.gate_up.bias is None and ffn.down.bias is None
-
-
-def _linears(attention: Attention, ffn: object) -> Sequence[Linear]:
-    assert isinstance(ffn, Gated)
-    return attention.qkv, attention.out, ffn.gate_up, ffn.down
 
 
 def _parts(products: list[list[Part]]) -> np.ndarray:

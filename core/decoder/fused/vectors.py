@@ -9,12 +9,18 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @njit(nogil=True, fastmath=FAST)
-def norm(x, weight, eps, out):
-    """RMS norm of one row."""
+def norm_factor(x, eps):
+    """1 / rms(x)."""
     total = np.float32(0)
     for i in range(len(x)):
         total += x[i] * x[i]
-    factor = np.float32(1) / np.sqrt(total / np.float32(len(x)) + eps)
+    return np.float32(1) / np.sqrt(total / np.float32(len(x)) + eps)
+
+
+@njit(nogil=True, fastmath=FAST)
+def norm(x, weight, eps, out):
+    """RMS norm of one row."""
+    factor = norm_factor(x, eps)
     for i in range(len(x)):
         out[i] = x[i] * factor * weight[i]
 
