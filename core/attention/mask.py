@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from core.config import Choice
-from core.layers import parse_layers
+
+class Pattern(Protocol):
+    """Which keys a query may see. Hashable, so that masks of equal patterns are made once."""
+
+    def allowed(self, queries: Any, keys: Any) -> Any:
+        """Bool [T, S], or [H, T, S] where heads differ, for query positions [T] and key positions [S] of NumPy or torch.
+
+        Never true for a key after its query.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,3 @@ class Reach:
 
 
 FULL = Reach()
-
-
-def reaches(choice: Choice, layers: int) -> tuple[Reach, ...]:
-    """The reach in each layer of the attention technique `choice`."""
-    if choice.name == "full":
-        return (FULL,) * layers
-    chosen = parse_layers(choice.options.layers, layers)
-    reach = Reach(getattr(choice.options, "sinks", 0), choice.options.window)
-    return tuple(reach if layer in chosen else FULL for layer in range(layers))

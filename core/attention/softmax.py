@@ -3,78 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import FULL, Pattern, Reach
+from core.attention.mechanism import Mechanism, Rows, Site, Store
+from core.attention.table import SinkWindowOptions, WindowOptions
+from core.cache.base import KeyValues
 
 
-@dataclass(frozen=True)
-class KeyValues:
-    """What a cache hands to attention: keys and values [G, S, D], and the position of each slot [S]."""
+class Softmax(Mechanism):
+    """The trained mechanism, over the keys that a Reach lets through."""
 
-    keys: Tensor
-    values: Tensor
-    positions: Tensor
+    def __init__(self, site: Site, reach: Reach = FULL) -> None:
+        super().__init__(site)
+        self.reach: Reach = reach & Reach(0, site.window)
 
-
-class Masks:
-    """Masks of one pass, made once for all layers that share a reach."""
-
-    def __init__(self, queries: Tensor) -> None:
-        self.queries = queries
-        self._made: dict[tuple[Reach, int], Tensor] = {}
-
-    def of(self, reach: Reach, keys: Tensor) -> Tensor | None:
-        """Bool [T, S] for keys at positions `keys` [S]; None when every key is visible, as in a step over a whole cache."""
-        if len(self.queries) == 1:
-            return None if reach.window is None else reach.allowed(self.queries, keys)
-        # In a pass of several rows the keys are one run of positions that ends with the last query.
-        place = reach, len(keys)
-        if place not in self._made:
-            self._made[place] = reach.allowed(self.queries, keys)
-        return self._made[place]
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
+        kv = store.update(k, v)
+        return attend(q, kv, rows, self.reach & store.reach, self.site)
 
 
-def attend(q: Tensor, kv: KeyValues, masks: Masks, reach: Reach, scale: float, cap: float) -> Tensor:
-    """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32.
+def full(_options: Any, site: Site) -> Softmax:
+    """The model's own pattern."""
+    return Softmax(site)
 
-    cap: soft cap of the scores (gemma2), 0 for none.
-    """
-    if cap:
-        weights = attention_weights(q, kv, masks.queries, reach, scale, cap)
+
+def window(options: WindowOptions, site: Site) -> Softmax:
+    """The most recent tokens."""
+    return Softmax(site, Reach(0, options.window))
+
+
+def sink_window(options: SinkWindowOptions, site: Site) -> Softmax:
+    """The first tokens and the most recent ones."""
+    return Softmax(site, Reach(options.sinks, options.window))
+
+
+def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> Tensor:
+    """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32. The probe of `rows` sees the weights if it wants to."""
+    if site.cap:
+        weights = attention_weights(q, kv, rows.positions, pattern, site)
         values = kv.values.float().repeat_interleave(q.shape[1] // kv.values.shape[0], dim=0)
-        return (weights @ values).transpose(0, 1)
-    y = torch.nn.functional.scaled_dot_product_attention(
-        q.to(kv.keys.dtype).transpose(0, 1)[None],
-        kv.keys[None],
-        kv.values[None],
-        attn_mask=masks.of(reach, kv.positions),
-        scale=scale,
-        enable_gqa=True,
-    )
-    return y[0].transpose(0, 1).float()
+        y = (weights @ values).transpose(0, 1)
+    else:
+        y = torch.nn.functional.scaled_dot_product_attention(
+            q.to(kv.keys.dtype).transpose(0, 1)[None],
+            kv.keys[None],
+            kv.values[None],
+            attn_mask=rows.mask(pattern, kv.positions),
+            scale=site.scale,
+            enable_gqa=True,
+        )[0].transpose(0, 1)
+    show(q, kv, rows, pattern, site)
+    return y.float()
 
 
-def attention_weights(q: Tensor, kv: KeyValues, positions: Tensor, reach: Reach, scale: float, cap: float) -> Tensor:
+def show(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> None:
+    """Hand the weights of q [T, H, D] over `kv` to the probe, where it asked for this layer."""
+    if rows.shown(site.layer):
+        rows.probe.lap("attention")
+        last = slice(-rows.probe.attention_rows, None)
+        weights = attention_weights(q[last], kv, rows.positions[last], pattern, site)
+        rows.probe.attention(site.layer, weights.half().numpy(), kv.positions.int().numpy())
+        rows.probe.lap("capture")
+
+
+def attention_weights(q: Tensor, kv: KeyValues, positions: Tensor, pattern: Pattern, site: Site) -> Tensor:
     """Softmax weights [H, T, S] float32."""
     keys = kv.keys.float().repeat_interleave(q.shape[1] // kv.keys.shape[0], dim=0)  # [H, S, D]
-    scores = q.transpose(0, 1).float() @ keys.transpose(1, 2) * scale
-    if cap:
-        scores = cap * torch.tanh(scores / cap)
-    allowed = reach.allowed(positions, kv.positions)
+    scores = q.transpose(0, 1).float() @ keys.transpose(1, 2) * site.scale
+    if site.cap:
+        scores = site.cap * torch.tanh(scores / site.cap)
+    allowed = pattern.allowed(positions, kv.positions)
     return scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1)
-
-
-def captured(
-    q: Tensor, kv: KeyValues, positions: Tensor, reach: Reach, scale: float, cap: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The weights as events carry them: [H, T, S] float16 and key positions [S] int32."""
-    weights = attention_weights(q, kv, positions, reach, scale, cap)
-    return weights.half().numpy(), kv.positions.int().numpy()
 
 
 def stacked(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ TECHNIQUES = (
         "The model's own pattern: every earlier token, or its trained sliding window.",
         LOSSLESS,
         "Vaswani et al. 2017, arXiv 1706.03762",
-        "core.attention.mask:reaches",
+        "core.attention.softmax:full",
     ),
     Technique(
         "attention",
@@ -33,7 +33,7 @@ TECHNIQUES = (
         "Each query sees only the most recent tokens.",
         Exactness("exact_at", "window ≥ length"),
         "Beltagy et al. 2020 (Longformer), arXiv 2004.05150",
-        "core.attention.mask:reaches",
+        "core.attention.softmax:window",
         WindowOptions,
     ),
     Technique(
@@ -42,7 +42,7 @@ TECHNIQUES = (
         "The first few tokens (attention sinks) and the most recent ones.",
         Exactness("exact_at", "sinks + window ≥ length"),
         "Xiao et al. 2023 (StreamingLLM), arXiv 2309.17453",
-        "core.attention.mask:reaches",
+        "core.attention.softmax:sink_window",
         SinkWindowOptions,
     ),
 )

@@ -12,17 +12,39 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import FULL, Reach
-from core.attention.softmax import KeyValues
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a cache must hold: KV heads of each layer, D, the most tokens of the run, and the number format."""
+    """What a cache must hold: KV heads of each layer (0 where a layer stores nothing), D, the most tokens of the run, and the
+    number format.
+
+    sizes: of a key and of a value in each layer, where they are not D.
+    """
 
     kv_heads: tuple[int, ...]
     head_size: int
     tokens: int
     dtype: torch.dtype
+    sizes: tuple[tuple[int, int], ...] = ()
+
+    def size(self, layer: int) -> tuple[int, int]:
+        """Numbers of a key and of a value of one head of `layer`."""
+        return self.sizes[layer] if self.sizes else (self.head_size, self.head_size)
+
+    @property
+    def token_nbytes(self) -> int:
+        """Bytes of the keys and values of one token in all layers."""
+        return sum(heads * sum(self.size(layer)) for layer, heads in enumerate(self.kv_heads)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """What a cache hands to attention: keys and values [G, S, D], and the position of each slot [S]."""
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,12 +99,21 @@ class Cache(ABC):
     def tokens(self) -> int:
         """Tokens whose keys and values are held."""
 
+    @property
+    def read_nbytes(self) -> int:
+        """Bytes of keys and values that a step reads: those of the held tokens, without room for more."""
+        return self.layout.token_nbytes * self.tokens
+
 
 class Buffers:
-    """Keys and values of L layers, [G, capacity, D] each; layers may differ in G."""
+    """Keys and values of L layers, [G, capacity, D] each; layers may differ in G and D."""
 
     def __init__(self, layout: Layout, capacity: int) -> None:
-        self.keys, self.values = _slabs(layout.kv_heads, capacity, layout.head_size, layout.dtype)
+        self.layout = layout
+        self._allocate(capacity)
+
+    def _allocate(self, capacity: int) -> None:
+        self.keys, self.values = _slabs(self.layout, capacity)
         self.capacity = capacity
 
     def write(self, layer: int, start: int, k: Tensor, v: Tensor) -> None:
@@ -93,13 +124,11 @@ class Buffers:
 
     def grow(self, capacity: int) -> None:
         """Enlarge to `capacity` slots, keeping what is there."""
-        held = self.keys, self.values
-        heads, size = [keys.shape[0] for keys in self.keys], self.keys[0].shape[2]
-        self.keys, self.values = _slabs(heads, capacity, size, self.keys[0].dtype)
+        held, before = (self.keys, self.values), self.capacity
+        self._allocate(capacity)
         for old, new in zip(held, (self.keys, self.values), strict=True):
-            for before, after in zip(old, new, strict=True):
-                after[:, : self.capacity] = before
-        self.capacity = capacity
+            for kept, after in zip(old, new, strict=True):
+                after[:, :before] = kept
 
     def addresses(self, layer: int) -> tuple[int, int]:
         """Of the keys and of the values of `layer`."""
@@ -110,13 +139,15 @@ class Buffers:
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
 
 
-def _slabs(heads: Sequence[int], capacity: int, size: int, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+def _slabs(layout: Layout, capacity: int) -> tuple[list[Tensor], list[Tensor]]:
     """Zeroed keys and values of every layer, [G, capacity, D] each, in one piece of memory.
 
     NumPy asks for huge pages for a large piece, which a pass over a long cache needs: with small ones it waits for addresses.
     The system hands pages out as zeros; filling them by torch's threads would delay the first token.
     """
-    sizes = [count * capacity * size for count in heads]
-    slab = torch.from_numpy(np.zeros(2 * sum(sizes) * dtype.itemsize, np.uint8)).view(dtype)
-    parts = [part.view(-1, capacity, size) for part in torch.split(slab, sizes * 2)]
-    return parts[: len(heads)], parts[len(heads) :]
+    layers = range(len(layout.kv_heads))
+    shapes = [(layout.kv_heads[layer], capacity, layout.size(layer)[part]) for part in (0, 1) for layer in layers]
+    sizes = [heads * capacity * size for heads, _, size in shapes]
+    slab = torch.from_numpy(np.zeros(sum(sizes) * layout.dtype.itemsize, np.uint8)).view(layout.dtype)
+    parts = [part.view(shape) for part, shape in zip(torch.split(slab, sizes), shapes, strict=True)]
+    return parts[: len(layers)], parts[len(layers) :]

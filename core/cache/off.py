@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.attention.softmax import KeyValues
-from core.cache.base import Cache
+from core.cache.base import Cache, KeyValues
 
 
 class Off(Cache):

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.attention.softmax import KeyValues
-from core.cache.base import Buffers, Cache, Layout, Slots
+from core.cache.base import Buffers, Cache, KeyValues, Layout, Slots
 from core.cache.table import RollingOptions
 from core.errors import RunFailed
 

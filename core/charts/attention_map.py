@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.attention.mask import FULL, Reach, reaches
+from core.attention.mask import FULL, Pattern
+from core.attention.patterns import patterns
 from core.charts.attention_rows import MEAN, Assembled, assemble
 from core.charts.chart import Chart, Heatmap
 from core.charts.labelled import Labelled, counted, ending_notes, token_labels
@@ -57,7 +58,7 @@ def _heatmap(trace: Trace, found: Assembled, layer: int) -> Heatmap:
     )
 
 
-def _hidden(reach: Reach, found: Assembled) -> np.ndarray:
+def _hidden(reach: Pattern, found: Assembled) -> np.ndarray:
     """Cells of which the mask lets nothing through."""
     if reach == FULL:
         return np.zeros((1, 1), bool)
@@ -68,10 +69,10 @@ def _hidden(reach: Reach, found: Assembled) -> np.ndarray:
     return hidden
 
 
-def _reach(trace: Trace, layer: int) -> Reach:
+def _reach(trace: Trace, layer: int) -> Pattern:
     if trace.started is None or layer >= trace.started.info.layers:
         return FULL
-    return reaches(trace.started.config.attention, trace.started.info.layers)[layer]
+    return patterns(trace.started.config.attention, trace.started.info.layers)[layer]
 
 
 def _coverage(trace: Trace, found: Assembled | None) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.attention.mask import FULL, Reach, reaches
+from core.attention.mask import FULL, Pattern, Reach
+from core.attention.patterns import pattern_of, patterns
 from core.charts.chart import Chart, Heatmap
 from core.charts.labelled import Labelled, token_labels
 from core.config import RunConfig
@@ -31,7 +32,7 @@ def pattern(config: RunConfig, length: int = _UNRUN, *, layer: int = 0, layers: 
     """
     if layers and not 0 <= layer < layers:
         raise BadInput(f"layer={layer}: the model has layers 0 to {layers - 1}")
-    reach = reaches(config.attention, layers)[layer] if layers else _everywhere(config)
+    reach = patterns(config.attention, layers)[layer] if layers else pattern_of(config.attention)
     notes = _notes(config, reach, layers)
     return _chart(layer, _heatmap(reach, cache_reach(config), max(1, length), labels), notes, _EMPTY)
 
@@ -41,13 +42,7 @@ def cache_reach(config: RunConfig) -> Reach:
     return Reach(0, config.cache.options.window) if config.cache.name == "rolling" else FULL
 
 
-def _everywhere(config: RunConfig) -> Reach:
-    """The technique's reach in a layer it applies to."""
-    options = config.attention.options
-    return FULL if config.attention.name == "full" else Reach(getattr(options, "sinks", 0), options.window)
-
-
-def _heatmap(reach: Reach, held: Reach, length: int, labels: tuple[str, ...]) -> Heatmap:
+def _heatmap(reach: Pattern, held: Reach, length: int, labels: tuple[str, ...]) -> Heatmap:
     """Cells of one token, or blocks: each row the block's middle query, each cell the share of its keys that are seen."""
     block = -(-length // _MOST_CELLS)
     starts = np.arange(0, length, block)
@@ -61,7 +56,7 @@ def _heatmap(reach: Reach, held: Reach, length: int, labels: tuple[str, ...]) ->
     return Heatmap(shares, names, names, 0.0, 1.0, "share of keys seen")
 
 
-def _notes(config: RunConfig, reach: Reach, layers: int) -> tuple[str, ...]:
+def _notes(config: RunConfig, reach: Pattern, layers: int) -> tuple[str, ...]:
     notes = []
     if layers and reach == FULL and config.attention.name != "full":
         notes.append(f"{config.attention.name} does not apply to this layer (layers={config.attention.options.layers})")

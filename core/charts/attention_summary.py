@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.attention.mask import FULL, Reach, reaches
+from core.attention.mask import FULL, Pattern, Reach
+from core.attention.patterns import patterns
 from core.charts.chart import Chart, Heatmap
 from core.charts.labelled import Labelled, counted, ending_notes
 from core.errors import BadInput
@@ -46,20 +47,20 @@ _TITLES = {
 }  # fmt: skip
 
 
-def _patterns(traces: Labelled) -> dict[int, Reach]:
+def _patterns(traces: Labelled) -> dict[int, Pattern]:
     """Reach by layer of the first other configuration that does not see everything."""
     started = [trace.started for _, trace in traces[1:] if trace.started is not None]
     other = next((one for one in started if one.config.attention.name != "full"), None)
-    return {} if other is None else dict(enumerate(reaches(other.config.attention, other.info.layers)))
+    return {} if other is None else dict(enumerate(patterns(other.config.attention, other.info.layers)))
 
 
-def _values(trace: Trace, measure: str, patterns: dict[int, Reach]) -> np.ndarray | None:
+def _values(trace: Trace, measure: str, patterns: dict[int, Pattern]) -> np.ndarray | None:
     """[captured layers, H], by layer."""
     rows = [_layer(trace.attention[layer], measure, patterns.get(layer, FULL)) for layer in sorted(trace.attention)]
     return np.stack(rows) if rows else None
 
 
-def _layer(maps: list[AttentionCaptured], measure: str, reach: Reach) -> np.ndarray:
+def _layer(maps: list[AttentionCaptured], measure: str, reach: Pattern) -> np.ndarray:
     """[H], mean over all captured queries of a layer."""
     queries = np.array([one.weights.shape[1] for one in maps], float)
     means = np.stack([_entropy(one) if measure == "entropy" else _share(one, _cells(one, measure, reach)) for one in maps])
@@ -79,7 +80,7 @@ def _share(one: AttentionCaptured, chosen: np.ndarray) -> np.ndarray:
     return share
 
 
-def _cells(one: AttentionCaptured, measure: str, reach: Reach) -> np.ndarray:
+def _cells(one: AttentionCaptured, measure: str, reach: Pattern) -> np.ndarray:
     """The cells [T, S] whose weight the measure adds up."""
     if measure == "first":
         return np.broadcast_to(one.key_positions < FIRST, one.weights.shape[1:])

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
-from core.attention.softmax import KeyValues, Masks, attend, captured
 from core.decoder.linear import Linear
 from core.decoder.rope import RopeTable
 from core.decoder.traits import Traits
 
 if TYPE_CHECKING:
-    from core.cache.base import Cache
+    from core.attention.context import Context
+    from core.attention.mechanism import Rows
     from core.decoder.probe import Probe
 
 
@@ -98,25 +97,22 @@ class Decoder:
         blocks = (block.attention.qkv.nbytes + block.attention.out.nbytes for block in self.blocks)
         return sum(blocks) + self.head.nbytes
 
-    def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe) -> Tensor:
-        """Hidden states [T, C] float32 of `tokens` [T], which follow what `cache` holds.
-
-        reaches: what the attention technique lets a query see, by layer.
-        """
+    def forward(self, tokens: Tensor, context: Context, probe: Probe) -> Tensor:
+        """Hidden states [T, C] float32 of `tokens` [T], which follow those of `context`."""
         probe.start()
-        masks = Masks(torch.arange(cache.length, cache.length + len(tokens)))
-        x = self.embedded(tokens, cache, probe)
+        rows = context.rows(len(tokens), probe)
+        x = self.embedded(tokens, context, probe)
         for layer, block in enumerate(self.blocks):
-            x = self._layer(layer, block, x, masks, cache, reaches[layer], probe)
-        cache.advance(len(tokens))
+            x = self._layer(layer, block, x, context, rows)
+        context.advance(len(tokens))
         x = self.norm(x)
         probe.lap("norm")
         return x
 
-    def embedded(self, tokens: Tensor, cache: Cache, probe: Probe) -> Tensor:
-        """Where a pass begins: x [T, C] float32, with rotations for the positions after those that `cache` holds."""
+    def embedded(self, tokens: Tensor, context: Context, probe: Probe) -> Tensor:
+        """Where a pass begins: x [T, C] float32, with rotations for the positions after those of `context`."""
         for rope in self.ropes:
-            rope.reserve(cache.length + len(tokens), cache.layout.tokens)
+            rope.reserve(context.length + len(tokens), context.cache.layout.tokens)
         x = self.embed(tokens) * self.traits.embed_scale
         probe.lap("embed")
         return x
@@ -133,11 +129,12 @@ class Decoder:
         logits = logits if scale == 1 else logits * scale
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def _layer(self, layer: int, block: Block, x: Tensor, masks: Masks, cache: Cache, reach: Reach, probe: Probe) -> Tensor:
-        scale = self.traits.residual_scale
+    def _layer(self, layer: int, block: Block, x: Tensor, context: Context, rows: Rows) -> Tensor:
+        scale, probe = self.traits.residual_scale, rows.probe
         h = _normed(block.before_attention, x)
         probe.lap("norm")
-        h = self._attention(layer, block.attention, h, masks, cache, reach, probe)
+        h = self._attention(layer, block.attention, h, context, rows)
+        probe.lap("attention")
         x = x + _normed(block.after_attention, h) * scale
         h = _normed(block.before_ffn, x)
         probe.lap("norm")
@@ -147,18 +144,9 @@ class Decoder:
         probe.lap("norm")
         return x
 
-    def _attention(
-        self, layer: int, attention: Attention, x: Tensor, masks: Masks, cache: Cache, reach: Reach, probe: Probe
-    ) -> Tensor:
-        q, k, v = self._projected(attention, x, masks.queries)
-        kv = cache.update(layer, k, v)
-        reach = reach & cache.reach & Reach(0, attention.window)
-        scale, cap = self.traits.attention_scale, self.traits.attention_cap
-        y = attend(q, kv, masks, reach, scale, cap)
-        show_attention(probe, layer, q, kv, masks, reach, scale, cap)
-        y = attention.out(y.flatten(1))
-        probe.lap("attention")
-        return y
+    def _attention(self, layer: int, attention: Attention, x: Tensor, context: Context, rows: Rows) -> Tensor:
+        q, k, v = self._projected(attention, x, rows.positions)
+        return attention.out(context.attend(layer, q, k, v, rows).flatten(1))
 
     def _projected(self, attention: Attention, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q [T, H, D], k and v [T, G, D], normed and rotated."""
@@ -174,17 +162,6 @@ class Decoder:
         if attention.rope is not None:
             q, k = attention.rope.rotate(q, positions), attention.rope.rotate(k, positions)
         return q, k, v
-
-
-def show_attention(
-    probe: Probe, layer: int, q: Tensor, kv: KeyValues, masks: Masks, reach: Reach, scale: float, cap: float
-) -> None:
-    """Hand the weights of q [T, H, D] over `kv` to the probe, where it asked for this layer."""
-    if layer in probe.attention_layers:
-        probe.lap("attention")
-        last = slice(-probe.attention_rows, None)
-        probe.attention(layer, *captured(q[last], kv, masks.queries[last], reach, scale, cap))
-        probe.lap("capture")
 
 
 def _normed(norm: RmsNorm | None, x: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from core.attention.mask import Reach
+from core.attention.context import Context
+from core.attention.mechanism import mechanisms
 from core.attention.softmax import stacked
-from core.cache.base import Cache, Layout
+from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig
 from core.decoder.build import Weights, build
@@ -20,6 +21,7 @@ from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
+from core.decoder.sites import sites_of
 from core.engine.backend import Backend, Progress, Session
 from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
@@ -70,45 +72,44 @@ class LocalBackend(Backend):
         self.session(config, 1, Probe()).forward([0])
 
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> LocalSession:
-        heads = tuple(block.attention.kv_heads for block in self.decoder.blocks)
+        found = mechanisms(config.attention, sites_of(self.decoder, capacity, self.kv_dtype, self.info))
+        heads = tuple(mechanism.site.kv_heads if mechanism.stores else 0 for mechanism in found)
         layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype)
         cache = config.cache.technique.load()(config.cache.options, layout)
-        reaches = config.attention.technique.load()(config.attention, self.decoder.traits.layers)
-        return LocalSession(self.decoder, cache, reaches, probe, self.fused, self.prompt)
+        return LocalSession(self.decoder, Context(cache, found), probe, self.fused, self.prompt)
 
 
 class LocalSession(Session):
     """One sequence on the local decoder."""
 
     def __init__(
-        self, decoder: Decoder, cache: Cache, reaches: Sequence[Reach], probe: Probe,
-        fused: Fused | None = None, prompt: Prompt | None = None,
-    ) -> None:  # fmt: skip
-        self.decoder, self.cache, self.reaches, self.probe = decoder, cache, reaches, probe
+        self, decoder: Decoder, context: Context, probe: Probe, fused: Fused | None = None, prompt: Prompt | None = None
+    ) -> None:
+        self.decoder, self.context, self.probe = decoder, context, probe
         self.fused, self.prompt = fused, prompt
-        self.rewindable = cache.rewindable
+        self.rewindable = context.rewindable
         self._all: list[int] = []  # every token fed, for the passes of a cache that keeps nothing
 
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
         self._all.extend(tokens)
-        fed = torch.tensor(self._all if isinstance(self.cache, Off) else tokens)
+        fed = torch.tensor(self._all if isinstance(self.context.cache, Off) else tokens)
         with torch.inference_mode():
-            if self.fused is not None and len(fed) <= _FUSED_ROWS and self.fused.takes(self.cache, len(fed), self.reaches):
+            if self.fused is not None and len(fed) <= _FUSED_ROWS and self.fused.takes(self.context, len(fed)):
                 return self._fused(self.fused, fed, all_logits)
             hidden = self._hidden(fed)
             return self.decoder.logits(hidden[-len(tokens) :] if all_logits else hidden[-1:], self.probe)
 
     def _hidden(self, fed: torch.Tensor) -> torch.Tensor:
         """[T, C] before the head, of many rows or of what has no compiled form."""
-        if self.prompt is not None and len(fed) > _FUSED_ROWS and self.prompt.takes(self.cache, len(fed), self.reaches):
-            return self.prompt.forward(fed, self.cache, self.reaches, self.probe)
-        return self.decoder.forward(fed, self.cache, self.reaches, self.probe)
+        if self.prompt is not None and len(fed) > _FUSED_ROWS and self.prompt.takes(self.context, len(fed)):
+            return self.prompt.forward(fed, self.context, self.probe)
+        return self.decoder.forward(fed, self.context, self.probe)
 
     def _fused(self, fused: Fused, tokens: torch.Tensor, all_logits: bool) -> torch.Tensor:
         """The compiled step takes a few rows at a time; every row comes out the same whatever its company."""
         logits, seen = [], []
         for rows in torch.split(tokens, MOST_ROWS):
-            logits.append(fused.forward(rows, self.cache, self.reaches, self.probe, all_logits))
+            logits.append(fused.forward(rows, self.context, self.probe, all_logits))
             seen.append(self.probe.take_attention())
         for layer in seen[0]:
             self.probe.attention(layer, *stacked([part[layer] for part in seen]))
@@ -119,18 +120,17 @@ class LocalSession(Session):
         return len(self._all)
 
     def trim(self, length: int) -> None:
-        self.cache.trim(length)
+        self.context.trim(length)
         del self._all[length:]
 
     @property
     def kv_bytes(self) -> int:
-        return self.cache.nbytes
+        return self.context.nbytes
 
     @property
     def kv_tokens(self) -> int:
-        return self.cache.tokens
+        return self.context.cache.tokens
 
     @property
     def kv_read(self) -> int:
-        layout = self.cache.layout
-        return 2 * sum(layout.kv_heads) * layout.head_size * layout.dtype.itemsize * self.cache.tokens
+        return self.context.read_nbytes

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attention.mask import FULL
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.calibration import calibration_tokens
@@ -22,6 +21,7 @@ from core.decoder.feed_forward import Gated
 from core.decoder.plan import GatedPlan, Plan, plan_of
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
+from core.decoder.sites import softmax_over
 from core.errors import RunFailed
 from core.ffn.clusters import balanced_groups
 from core.files import replacing
@@ -87,7 +87,7 @@ def _learned(preparation: Preparation, plan: Plan, layers: Sequence[int], expert
     tokens = torch.tensor(calibration_tokens(preparation.tokenizer, min(_TOKENS, plan.traits.context)))
     layout = Layout(tuple(layer.kv_heads for layer in plan.layers), plan.traits.head_size, len(tokens), torch.float32)
     with torch.inference_mode():
-        decoder.forward(tokens, Off(NoOptions(), layout), [FULL] * plan.traits.layers, Probe())
+        decoder.forward(tokens, softmax_over(decoder, Off(NoOptions(), layout)), Probe())
     progress(len(layers) + 1)
     return found
 

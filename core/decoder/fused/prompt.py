@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from core.attention.mask import FULL, Reach
+from core.attention.context import Context
+from core.attention.mask import FULL
+from core.attention.mechanism import Rows
 from core.attention.prompt import attend_after
-from core.attention.softmax import KeyValues, Masks, attend
-from core.cache.base import Cache, Slots
+from core.attention.softmax import attend, show
+from core.cache.base import KeyValues, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.feed_forward import Gated, gelu_tanh
 from core.decoder.fused import rows as r
 from core.decoder.fused.form import is_plain, linears_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
-from core.decoder.model import Attention, Block, Decoder, RmsNorm, show_attention
+from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
 from core.decoder.rope import RopeTable
 
@@ -36,21 +36,24 @@ class Prompt:
         has_form = is_plain(decoder) and all(linear.has_many for block in decoder.blocks for linear in linears_of(block))
         return cls(decoder) if has_form else None
 
-    def takes(self, cache: Cache, rows: int, reaches: Sequence[Reach]) -> bool:
-        """Whether a pass of `rows` tokens over `cache` can go this way."""
-        return cache.layout.dtype == torch.bfloat16 and cache.slots(rows, reaches) is not None
+    def takes(self, context: Context, rows: int) -> bool:
+        """Whether a pass of `rows` tokens can go this way."""
+        cache, reaches = context.cache, context.reaches
+        return cache.layout.dtype == torch.bfloat16 and reaches is not None and cache.slots(rows, reaches) is not None
 
-    def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe) -> Tensor:
+    def forward(self, tokens: Tensor, context: Context, probe: Probe) -> Tensor:
         """As Decoder.forward; products and attention are of bfloat16, the residual stream is float32."""
         probe.start()
-        x = self.decoder.embedded(tokens, cache, probe)
-        slots = cache.slots(len(tokens), reaches)
+        x = self.decoder.embedded(tokens, context, probe)
+        rows, reaches = context.rows(len(tokens), probe), context.reaches
+        assert reaches is not None
+        slots = context.cache.slots(len(tokens), reaches)
         assert slots is not None
-        masks = Masks(torch.arange(cache.length, cache.length + len(tokens)))
         for layer, block in enumerate(self.decoder.blocks):
             h = self._normed(block.before_attention, x)
             probe.lap("norm")
-            y = self._attention(layer, block.attention, h, masks, slots, reaches[layer] & cache.reach, probe)
+            y = self._attention(layer, block.attention, h, context, slots, rows)
+            probe.lap("attention")
             self._add(x, y, block.after_attention)
             h = self._normed(block.before_ffn, x)
             probe.lap("norm")
@@ -58,7 +61,7 @@ class Prompt:
             probe.lap("ffn")
             self._add(x, y, block.after_ffn)
             probe.lap("norm")
-        cache.advance(len(tokens))
+        context.advance(len(tokens))
         return self.decoder.norm(x)
 
     def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
@@ -81,22 +84,19 @@ class Prompt:
         shape = wide.data_ptr(), inner.data_ptr(), wide.shape[1], inner.shape[1]
         self.crew.share(len(inner), lambda first, last: kernel(*shape, first, last, 0, inner.shape[1]))
 
-    def _attention(
-        self, layer: int, attention: Attention, h: Tensor, masks: Masks, slots: Slots, reach: Reach, probe: Probe
-    ) -> Tensor:
-        queries = self._placed(attention, attention.qkv.many(h), slots, layer, int(masks.queries[0]))
+    def _attention(self, layer: int, attention: Attention, h: Tensor, context: Context, slots: Slots, rows: Rows) -> Tensor:
+        queries = self._placed(attention, attention.qkv.many(h), slots, layer, context.length)
         end = slots.end + len(h)
         held = KeyValues(slots.buffers.keys[layer][:, :end], slots.buffers.values[layer][:, :end], slots.positions)
-        reach = reach & Reach(0, attention.window)
-        scale, cap = self.decoder.traits.attention_scale, self.decoder.traits.attention_cap
-        if reach == FULL and not cap:
-            y = attend_after(queries, held.keys, held.values, scale)
+        site, reach = context.mechanisms[layer].site, context.mechanisms[layer].reach
+        assert reach is not None
+        reach = reach & context.cache.reach
+        if reach == FULL and not site.cap:
+            y = attend_after(queries, held.keys, held.values, site.scale)
+            show(queries.transpose(0, 1), held, rows, reach, site)
         else:
-            y = attend(queries.transpose(0, 1), held, masks, reach, scale, cap).bfloat16()
-        show_attention(probe, layer, queries.transpose(0, 1), held, masks, reach, scale, cap)
-        out = attention.out.many(y.flatten(1))
-        probe.lap("attention")
-        return out
+            y = attend(queries.transpose(0, 1), held, rows, reach, site).bfloat16()
+        return attention.out.many(y.flatten(1))
 
     def _placed(self, attention: Attention, qkv: Tensor, slots: Slots, layer: int, position: int) -> Tensor:
         """Queries [H, T, D]; keys and values go into the cache."""

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attention.context import Context
 from core.attention.kernel import CHUNK, TOGETHER
 from core.attention.mask import Reach
-from core.cache.base import Buffers, Cache, Slots
+from core.cache.base import Buffers, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.fused.records import NO_WINDOW, PASS, PHASES
@@ -49,29 +50,31 @@ class Fused:
         table = table_of(decoder)
         return None if table is None else cls(decoder, table)
 
-    def takes(self, cache: Cache, rows: int, reaches: Sequence[Reach]) -> bool:
-        """Whether a pass of `rows` tokens over `cache` can go this way."""
-        if any(reach.sinks for reach in reaches) and any(block.attention.window for block in self.decoder.blocks):
+    def takes(self, context: Context, rows: int) -> bool:
+        """Whether a pass of `rows` tokens can go this way."""
+        reaches = context.reaches
+        if reaches is None or any(reach.sink_reach is not None for reach in reaches):
             return False  # sinks that a layer's own window ends are beyond the compiled mask
-        return cache.slots(rows, reaches) is not None
+        return context.cache.slots(rows, reaches) is not None
 
-    def forward(self, tokens: Tensor, cache: Cache, reaches: Sequence[Reach], probe: Probe, all_logits: bool) -> Tensor:
-        """Logits [T or 1, V] float32 of `tokens` [T], which follow what `cache` holds."""
+    def forward(self, tokens: Tensor, context: Context, probe: Probe, all_logits: bool) -> Tensor:
+        """Logits [T or 1, V] float32 of `tokens` [T], which follow those of `context`."""
         probe.start()
-        rows = len(tokens)
-        x = self.decoder.embedded(tokens, cache, probe).numpy()
-        slots = cache.slots(rows, reaches)
+        rows, reaches = len(tokens), context.reaches
+        assert reaches is not None
+        x = self.decoder.embedded(tokens, context, probe).numpy()
+        slots = context.cache.slots(rows, reaches)
         assert slots is not None
         run = self._run(slots.buffers, reaches)
         room = self._room(rows)
         logits = np.empty((rows if all_logits else 1, int(self.table.model["logits_width"][0])), np.float32)
-        job = room.job(x, slots, cache.length, logits, probe)
+        job = room.job(x, slots, context.length, logits, probe)
         start = perf_counter()
         model, address = run.model.ctypes.data, job.ctypes.data
         self.crew.run(lambda thread: self._step(thread, model, address))
         self._charge(probe, room.spent[0], perf_counter() - start)
         self._hand_over(probe, room, slots)
-        cache.advance(rows)
+        context.advance(rows)
         return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
 
     def _room(self, rows: int) -> _Room:
@@ -92,7 +95,7 @@ class Fused:
     def _layers(self, buffers: Buffers, reaches: Sequence[Reach]) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, block in enumerate(self.decoder.blocks):
-            reach = reaches[index] & Reach(0, block.attention.window)
+            reach = reaches[index]
             layers["keys"][index], layers["values"][index] = buffers.addresses(index)
             layers["sinks"][index] = reach.sinks
             layers["window"][index] = NO_WINDOW if reach.window is None else reach.window

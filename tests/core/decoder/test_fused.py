@@ -20,6 +20,7 @@ from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
 from core.decoder.plan import Computed, GatedPlan, LayerPlan, Plan
 from core.decoder.probe import Probe
+from core.decoder.sites import softmax_over
 from core.decoder.traits import Traits, traits_of
 from core.engine.local import LocalSession
 from core.technique import NoOptions
@@ -85,9 +86,8 @@ def session_for(
     )
     compiled = Fused.of(decoder) if fused else None
     assert (compiled is not None) == fused
-    return LocalSession(
-        decoder, cache or Dynamic(NoOptions(), layout), (reach,) * decoder.traits.layers, probe or Probe(), compiled
-    )
+    context = softmax_over(decoder, cache or Dynamic(NoOptions(), layout), reach)
+    return LocalSession(decoder, context, probe or Probe(), compiled)
 
 
 def passes(session: LocalSession, sizes: Sequence[int]) -> torch.Tensor:

@@ -19,6 +19,7 @@ from core.decoder.build import build
 from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
 from core.decoder.probe import Probe
+from core.decoder.sites import softmax_over
 from core.models.find import open_checkpoint
 from core.technique import NoOptions
 from core.weights.cast import Cast
@@ -60,9 +61,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def logits(decoder: Decoder, cache: Cache, chunks: list[int], reach: Reach = FULL) -> torch.Tensor:
     """Logits of all TOKENS, fed in `chunks` and the rest one by one."""
     sizes = [*chunks, *[1] * (len(TOKENS) - sum(chunks))]
-    probe, reaches = Probe(), [reach] * decoder.traits.layers
+    probe, context = Probe(), softmax_over(decoder, cache, reach)
     with torch.inference_mode():
-        hidden = [decoder.forward(part, cache, reaches, probe) for part in TOKENS.split(sizes)]
+        hidden = [decoder.forward(part, context, probe) for part in TOKENS.split(sizes)]
         return decoder.logits(torch.cat(hidden), probe)
 
 

@@ -14,6 +14,7 @@ from core.decoder import linear
 from core.decoder.fused.prompt import Prompt
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
+from core.decoder.sites import softmax_over
 from core.engine.local import LocalSession
 from core.technique import NoOptions
 from core.weights import packed
@@ -38,8 +39,8 @@ def logits(
     layout = Layout((decoder.blocks[0].attention.kv_heads,) * traits.layers, traits.head_size, 300, torch.bfloat16)
     prompt = Prompt.of(decoder) if quick else None
     assert (prompt is not None) == quick
-    reaches = (reach,) * traits.layers
-    session = LocalSession(decoder, Dynamic(NoOptions(), layout), reaches, probe or Probe(), prompt=prompt)
+    context = softmax_over(decoder, Dynamic(NoOptions(), layout), reach)
+    session = LocalSession(decoder, context, probe or Probe(), prompt=prompt)
     rows, at = [], 0
     for size in sizes:
         rows.append(session.forward(TOKENS[at : at + size])[-1])

@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 import torch
 
-from core.attention.mask import FULL
 from core.cache.base import Layout
 from core.cache.dynamic import Dynamic
 from core.decoder.build import build
 from core.decoder.plan import Computed, Plan, plan_of
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
+from core.decoder.sites import softmax_over
 from core.errors import BadInput
 from core.heads.kv_sharing import apply
 from core.heads.table import KvSharingOptions
@@ -53,7 +53,7 @@ def logits(plan: Plan) -> torch.Tensor:
     decoder = build(plan, Cast(CastOptions("float32"), plan), lambda *_: None)
     layout = Layout(tuple(layer.kv_heads for layer in plan.layers), plan.traits.head_size, 20, torch.float32)
     with torch.inference_mode():
-        hidden = decoder.forward(torch.arange(3, 23), Dynamic(NoOptions(), layout), [FULL] * 3, Probe())
+        hidden = decoder.forward(torch.arange(3, 23), softmax_over(decoder, Dynamic(NoOptions(), layout)), Probe())
         return decoder.logits(hidden, Probe())
 
 

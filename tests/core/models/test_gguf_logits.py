@@ -10,12 +10,12 @@ import torch
 from gguf import GGUFWriter
 from tiny_models import MODELS, logits, tiny_model, write_gguf
 
-from core.attention.mask import FULL
 from core.cache.base import Layout
 from core.cache.dynamic import Dynamic
 from core.decoder.build import build
 from core.decoder.plan import plan_of
 from core.decoder.probe import Probe
+from core.decoder.sites import softmax_over
 from core.models.find import open_checkpoint
 from core.technique import NoOptions
 from core.weights.cast import Cast
@@ -32,7 +32,7 @@ def decoded(path: Path, native: bool = False) -> torch.Tensor:
     decoder = build(plan, weights, lambda *_: None)
     layout = Layout((plan.traits.kv_heads,) * plan.traits.layers, plan.traits.head_size, len(TOKENS), torch.float32)
     with torch.inference_mode():
-        hidden = decoder.forward(TOKENS, Dynamic(NoOptions(), layout), [FULL] * plan.traits.layers, Probe())
+        hidden = decoder.forward(TOKENS, softmax_over(decoder, Dynamic(NoOptions(), layout)), Probe())
         return decoder.logits(hidden, Probe())
 
 

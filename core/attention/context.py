@@ -1,0 +1,68 @@
+"""What the tokens of a run left behind: its cache, and each layer's way to look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.attention.mask import Reach
+from core.attention.mechanism import Mechanism, Rows, Store
+from core.cache.base import Cache
+from core.decoder.probe import Probe
+
+
+class Context:
+    """One sequence. A pass asks for its `rows`, attends layer by layer, and then calls `advance`."""
+
+    def __init__(self, cache: Cache, mechanisms: Sequence[Mechanism]) -> None:
+        self.cache, self.mechanisms = cache, tuple(mechanisms)
+        self.stores = tuple(Store(cache, layer) for layer in range(len(self.mechanisms)))
+
+    @property
+    def length(self) -> int:
+        """Tokens seen: the position of the next one."""
+        return self.cache.length
+
+    @property
+    def reaches(self) -> tuple[Reach, ...] | None:
+        """What queries see in each layer, where that is all there is to the attention of every layer."""
+        found = tuple(mechanism.reach for mechanism in self.mechanisms if mechanism.reach is not None)
+        return found if len(found) == len(self.mechanisms) else None
+
+    def rows(self, count: int, probe: Probe) -> Rows:
+        """The next `count` tokens."""
+        return Rows(torch.arange(self.length, self.length + count), probe)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
+        """Attention of q [T, H, D] in `layer`; k and v [T, G, D] are kept. Returns [T, H, D] float32."""
+        return self.mechanisms[layer].attend(q, k, v, self.stores[layer], rows)
+
+    def advance(self, count: int) -> None:
+        """The pass is over: `count` tokens were added to every layer."""
+        self.cache.advance(count)
+
+    @property
+    def rewindable(self) -> bool:
+        return self.cache.rewindable and all(mechanism.rewindable for mechanism in self.mechanisms)
+
+    def trim(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        self.cache.trim(length)
+        for mechanism in self.mechanisms:
+            mechanism.trim(length)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held for keys, values and states."""
+        return self.cache.nbytes + self._state_nbytes
+
+    @property
+    def read_nbytes(self) -> int:
+        """Bytes of them that a step reads: those of the held tokens, without room for more."""
+        return self.cache.read_nbytes + self._state_nbytes
+
+    @property
+    def _state_nbytes(self) -> int:
+        return sum(mechanism.nbytes for mechanism in self.mechanisms)

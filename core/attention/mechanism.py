@@ -1,0 +1,121 @@
+"""How a layer attends, as an object for each layer of a run, so that an attention technique can replace any of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.attention.mask import Pattern, Reach
+from core.cache.base import Cache, KeyValues
+from core.config import Choice
+from core.decoder.probe import Probe
+from core.layers import parse_layers
+from core.models.info import ModelInfo
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer as an attention technique finds it.
+
+    kv_heads: of this layer, after the heads technique. cap: soft cap of the scores, 0 for none. window: the layer's own
+    sliding window. capacity: the most tokens of the run. dtype: the number format of cached keys and values.
+    info: the model, for what was learned about it; None outside of runs.
+    """
+
+    layer: int
+    query_heads: int
+    kv_heads: int
+    head_size: int
+    scale: float
+    cap: float
+    window: int | None
+    capacity: int
+    dtype: torch.dtype
+    info: ModelInfo | None = None
+
+
+class Rows:
+    """The query rows of one pass, and the masks that its layers share."""
+
+    def __init__(self, positions: Tensor, probe: Probe) -> None:
+        self.positions, self.probe = positions, probe
+        self._masks: dict[tuple[Pattern, int, int, int], Tensor] = {}
+
+    def mask(self, pattern: Pattern, keys: Tensor) -> Tensor | None:
+        """Bool [T, S] (or [H, T, S]) for keys at positions [S]; None when every key is visible."""
+        if len(self.positions) == 1 and pattern == Reach():
+            return None
+        place = pattern, len(keys), int(keys[0]), int(keys[-1])
+        if place not in self._masks:
+            self._masks[place] = pattern.allowed(self.positions, keys)
+        return self._masks[place]
+
+    def shown(self, layer: int) -> bool:
+        """Whether the probe wants to see the attention of `layer`."""
+        return layer in self.probe.attention_layers
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where one layer's keys and values go."""
+
+    cache: Cache
+    layer: int
+
+    @property
+    def reach(self) -> Reach:
+        """What the cache's own policy lets a query see."""
+        return self.cache.reach
+
+    def update(self, k: Tensor, v: Tensor) -> KeyValues:
+        """Keep k and v [T, G, D] of the pass; what its queries may look at."""
+        return self.cache.update(self.layer, k, v)
+
+
+class Mechanism(ABC):
+    """Attention of one layer in one run.
+
+    reach: what a query sees, where the mechanism is softmax attention over a Reach and nothing more, which compiled passes
+    compute themselves; None for everything else. stores: whether keys and values go to the run's cache at all; a mechanism
+    that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins at position 0.
+    rewindable: whether `trim` can undo the rows of the last pass.
+    """
+
+    reach: Reach | None = None
+    stores = True
+    rewindable = True
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
+        """Attention of q [T, H, D] over what came before and over k and v [T, G, D]; returns [T, H, D] float32.
+
+        All are rotated already. Hands the weights to the probe of `rows` where it wants to see them.
+        """
+
+    def trim(self, length: int) -> None:  # noqa: B027
+        """Forget all but the first `length` tokens, where the mechanism has a state of its own."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the mechanism's own state."""
+        return 0
+
+
+Maker = Callable[[Any, Site], Mechanism]  # from a technique's options and a layer
+
+
+def mechanisms(choice: Choice, sites: Sequence[Site]) -> tuple[Mechanism, ...]:
+    """The mechanism of every layer under the attention technique `choice`; full attention where it does not apply."""
+    from core.attention.softmax import full
+
+    chosen = parse_layers(getattr(choice.options, "layers", "all"), len(sites))
+    make: Maker = choice.technique.load()
+    return tuple(make(choice.options, site) if site.layer in chosen else full(choice.options, site) for site in sites)
