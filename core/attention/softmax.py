@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,10 +77,3 @@ def attention_weights(q: Tensor, kv: KeyValues, positions: Tensor, pattern: Patt
         scores = site.cap * torch.tanh(scores / site.cap)
     allowed = pattern.allowed(positions, kv.positions)
     return scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1)
-
-
-def stacked(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Captures of successive rows as one: weights [H, T, S] are widened with zeros to the keys of the last part."""
-    keys = parts[-1][1]
-    widened = [np.pad(weights, ((0, 0), (0, 0), (0, len(keys) - weights.shape[2]))) for weights, _ in parts]
-    return np.concatenate(widened, axis=1), keys

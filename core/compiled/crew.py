@@ -29,10 +29,12 @@ class Crew:
         self._work = work
         for start in self._start:
             start.release()
-        work(0)
-        for _ in self._start:
-            self._done.acquire()
-        self._work = None  # it holds a model, which must be free to go
+        try:
+            work(0)
+        finally:
+            for _ in self._start:
+                self._done.acquire()
+            self._work = None  # it holds a model, which must be free to go
 
     def share(self, count: int, work: Callable[[int, int], None]) -> None:
         """Call work(first, last) on every thread for its part of `count` rows or blocks."""

@@ -9,7 +9,6 @@ import torch
 
 from core.attention.context import Context
 from core.attention.mechanism import mechanisms
-from core.attention.softmax import stacked
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig
@@ -26,7 +25,6 @@ from core.engine.backend import Backend, Progress, Session
 from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
-from core.weights.kernel import MOST_ROWS
 from core.weights.store import Stored
 
 _FUSED_ROWS = 64  # up to here passes of a few rows through packed weights beat unpacking them
@@ -94,8 +92,8 @@ class LocalSession(Session):
         self._all.extend(tokens)
         fed = torch.tensor(self._all if isinstance(self.context.cache, Off) else tokens)
         with torch.inference_mode():
-            if self.fused is not None and len(fed) <= _FUSED_ROWS and self.fused.takes(self.context, len(fed)):
-                return self._fused(self.fused, fed, all_logits)
+            if self.fused is not None and len(fed) <= _FUSED_ROWS:
+                return self.fused.forward(fed, self.context, self.probe, len(tokens) if all_logits else 1)
             hidden = self._hidden(fed)
             return self.decoder.logits(hidden[-len(tokens) :] if all_logits else hidden[-1:], self.probe)
 
@@ -104,16 +102,6 @@ class LocalSession(Session):
         if self.prompt is not None and len(fed) > _FUSED_ROWS and self.prompt.takes(self.context, len(fed)):
             return self.prompt.forward(fed, self.context, self.probe)
         return self.decoder.forward(fed, self.context, self.probe)
-
-    def _fused(self, fused: Fused, tokens: torch.Tensor, all_logits: bool) -> torch.Tensor:
-        """The compiled step takes a few rows at a time; every row comes out the same whatever its company."""
-        logits, seen = [], []
-        for rows in torch.split(tokens, MOST_ROWS):
-            logits.append(fused.forward(rows, self.context, self.probe, all_logits))
-            seen.append(self.probe.take_attention())
-        for layer in seen[0]:
-            self.probe.attention(layer, *stacked([part[layer] for part in seen]))
-        return torch.cat(logits) if all_logits else logits[-1]
 
     @property
     def length(self) -> int:

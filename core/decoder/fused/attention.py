@@ -17,7 +17,10 @@ from core.decoder.fused.vectors import FAST, norm, rotate
 
 @njit(nogil=True, fastmath=FAST)
 def place_heads(m, p, layer, room, thread):
-    """Queries and keys are biased, normed and rotated, keys and values written into the cache."""
+    """Queries and keys are biased, normed and rotated, keys and values written into the cache.
+
+    For a layer that attends outside, all stay where they are.
+    """
     size, heads, kv_heads = m.head_size, m.query_heads, layer.kv_heads
     shared = heads // kv_heads
     qkv = matrix(p.qkv, p.rows, m.qkv_width)
@@ -29,17 +32,18 @@ def place_heads(m, p, layer, room, thread):
                 _add(part, floats(layer.biases + 4 * head * size, size))
             if head < heads:
                 index = (head // shared * p.rows + row) * shared + head % shared
-                target = floats(p.queries + 4 * index * size, size)
+                target = part if layer.attends_outside else floats(p.queries + 4 * index * size, size)
                 _turn(part, layer.q_norm, m.eps, layer, p.position + row, target)
                 continue
-            key = room[:size]
+            key = part if layer.attends_outside else room[:size]
             _turn(part, layer.k_norm, m.eps, layer, p.position + row, key)
             values = qkv[row, (head + kv_heads) * size : (head + kv_heads + 1) * size]
             if layer.biases:
                 _add(values, floats(layer.biases + 4 * (head + kv_heads) * size, size))
-            at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
-            _write(key, layer.keys + at, p.kv_bytes)
-            _write(values, layer.values + at, p.kv_bytes)
+            if not layer.attends_outside:
+                at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
+                _write(key, layer.keys + at, p.kv_bytes)
+                _write(values, layer.values + at, p.kv_bytes)
 
 
 @njit(nogil=True, fastmath=FAST)

@@ -8,17 +8,22 @@ from core.decoder.model import Block, Decoder
 
 
 def is_plain(decoder: Decoder) -> bool:
-    """Whether every block is gated, norms no whole rows of heads, clips nothing, and has biases at q, k and v alone."""
-    return not decoder.traits.clip_qkv and all(_is_plain(block) for block in decoder.blocks)
+    """Whether attention is plain, and every block is gated and without biases."""
+    return attends_plainly(decoder) and all(feeds_plainly(block) for block in decoder.blocks)
+
+
+def attends_plainly(decoder: Decoder) -> bool:
+    """Whether every layer norms no whole rows of heads, clips nothing, and has biases at q, k and v alone."""
+    attentions = [block.attention for block in decoder.blocks]
+    return not decoder.traits.clip_qkv and not any(part.norm_rows or part.out.bias is not None for part in attentions)
+
+
+def feeds_plainly(block: Block) -> bool:
+    """Whether the feed-forward block is gated and without biases."""
+    return isinstance(block.ffn, Gated) and block.ffn.gate_up.bias is None and block.ffn.down.bias is None
 
 
 def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:
-    """qkv, out, gate and up, and down of a plain block."""
+    """qkv, out, gate and up, and down of a block that feeds plainly."""
     assert isinstance(block.ffn, Gated)
     return block.attention.qkv, block.attention.out, block.ffn.gate_up, block.ffn.down
-
-
-def _is_plain(block: Block) -> bool:
-    if not isinstance(block.ffn, Gated) or block.attention.norm_rows:
-        return False
-    return all(linear.bias is None for linear in linears_of(block)[1:])

@@ -11,6 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 _i32, _i64, _f32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_NAP = 20  # microseconds between looks at a barrier where others are long in Python
 
 
 @intrinsic
@@ -65,6 +66,17 @@ def give_way(context: Any) -> Any:
         return _context.get_dummy_value()
 
     return types.void(), emit
+
+
+@intrinsic
+def nap(context: Any, microseconds: Any) -> Any:
+    """Sleep for so long at least."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        builder.call(_function(builder, "usleep", _i32, [_i32]), [builder.trunc(args[0], _i32)])
+        return _context.get_dummy_value()
+
+    return types.void(types.int64), emit
 
 
 @intrinsic
@@ -133,12 +145,14 @@ def _rounded(value):
 
 @njit
 def barrier(address, epoch, threads):
-    """Wait until all threads have come here; `epoch` counts the barriers of this call from 1."""
+    """Wait until all threads have come here; `epoch` counts the barriers of a pass from 1."""
     target = epoch * threads
     if atomic_add(address, 1) + 1 == target:
         return
     spins = 0
     while atomic_load(address) < target:
         spins += 1
-        if spins > 500:
+        if spins > 3000:
+            nap(_NAP)
+        elif spins > 500:
             give_way()

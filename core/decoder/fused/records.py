@@ -13,14 +13,18 @@ def _integers(names: str) -> list[tuple[str, type]]:
 PART = np.dtype(_integers("function codes scales offsets groups units blocks first_row"))
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
-# norms are 0 where there are none.
-LAYER = np.dtype(_integers("qkv out gate_up down end keys values kv_heads cos sin half sinks window biases q_norm k_norm"))
+# norms are 0 where there are none. attends_outside and feeds_outside: whether Python computes its attention, its feed-forward.
+LAYER = np.dtype(
+    _integers("qkv out gate_up down end keys values kv_heads cos sin half sinks window biases q_norm k_norm")
+    + _integers("attends_outside feeds_outside")
+)
 NO_WINDOW = 1 << 60
 
 # Rows of `norms` for each layer.
 BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
-# Phases of `spent`.
-NORM, ATTENTION, FFN, HEAD = range(4)
+# What a thread counts: clock ticks by phase, the last reading of the clock, and the barriers it has passed.
+NORM, ATTENTION, FFN, HEAD, NOW, TURN = range(6)
+COUNTS = 8  # as many as fill a cache line
 PHASES = ("norm", "attention", "ffn", "head")
 
 # What stays from pass to pass: see Table in core/decoder/fused/table.py.
@@ -32,13 +36,13 @@ MODEL = np.dtype(
 )
 
 # One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries [H · T, D], by KV head,
-# row, query head; mixed [chunks, H · T, D]; scores [H · T, stride]; wide [T, wide_width]; inner [T, F];
-# output [T, output_width];
-# logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64 [L]: which of `seen` a layer fills, or
-# −1. meeting int64 [1]; spent int64 [threads, 4]: clock ticks by phase.
+# row, query head, or outside's attention [T, H · D]; mixed [chunks, H · T, D]; scores [H · T, stride]; wide [T, wide_width];
+# inner [T, F]; output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64
+# [L]: which of `seen` a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS].
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
-# slots up to end + r.
+# slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
+# before the first time. abandoned: Python failed, and threads are to return.
 PASS = np.dtype(
-    _integers("x qkv queries mixed scores wide inner output logits seen capture meeting spent private rows head_rows threads")
-    + _integers("private_size stride slots kv_bytes capacity slot end position")
+    _integers("x qkv queries mixed scores wide inner output logits seen capture meeting counts private rows head_rows threads")
+    + _integers("private_size stride slots kv_bytes capacity slot end position left abandoned")
 )

@@ -1,9 +1,8 @@
-"""Passes of a few rows through the compiled step: buffers, threads, and what of a pass is to be captured."""
+"""Passes of a few rows through the compiled step, which comes back to Python for what only torch computes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from weakref import WeakKeyDictionary
@@ -13,12 +12,13 @@ import torch
 from torch import Tensor
 
 from core.attention.context import Context
-from core.attention.kernel import CHUNK, TOGETHER
 from core.attention.mask import Reach
+from core.attention.mechanism import Rows
 from core.cache.base import Buffers, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
-from core.decoder.fused.records import NO_WINDOW, PASS, PHASES
+from core.decoder.fused.records import NO_WINDOW, PHASES
+from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
 from core.decoder.fused.table import Table, table_of
 from core.decoder.model import Decoder
@@ -27,12 +27,15 @@ from core.decoder.probe import Probe
 
 @dataclass
 class _Run:
-    """What stays from pass to pass of one run: its cache's buffers in the model's tables."""
+    """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`."""
 
+    inside: tuple[Reach | None, ...]  # of each layer that attends in compiled code, over these buffers
+    buffers: Buffers | None
     capacity: int
     tables: tuple[int, ...]  # addresses of cosines
     model: np.ndarray
     layers: np.ndarray
+    stops: tuple[int, ...]
 
 
 class Fused:
@@ -41,8 +44,8 @@ class Fused:
     def __init__(self, decoder: Decoder, table: Table) -> None:
         self.decoder, self.table = decoder, table
         self.crew = crew(torch.get_num_threads())
-        self._runs: WeakKeyDictionary[Buffers, _Run] = WeakKeyDictionary()
-        self._rooms: dict[int, _Room] = {}
+        self._runs: WeakKeyDictionary[Context, _Run] = WeakKeyDictionary()
+        self._rooms: dict[int, Room] = {}
         self._step = callable_at(step.address, 3)
 
     @classmethod
@@ -50,126 +53,108 @@ class Fused:
         table = table_of(decoder)
         return None if table is None else cls(decoder, table)
 
-    def takes(self, context: Context, rows: int) -> bool:
-        """Whether a pass of `rows` tokens can go this way."""
-        reaches = context.reaches
-        if reaches is None or any(reach.sink_reach is not None for reach in reaches):
-            return False  # sinks that a layer's own window ends are beyond the compiled mask
-        return context.cache.slots(rows, reaches) is not None
-
-    def forward(self, tokens: Tensor, context: Context, probe: Probe, all_logits: bool) -> Tensor:
-        """Logits [T or 1, V] float32 of `tokens` [T], which follow those of `context`."""
+    def forward(self, tokens: Tensor, context: Context, probe: Probe, wanted: int) -> Tensor:
+        """Logits [wanted, V] float32 of the last of `tokens` [T], which follow those of `context`."""
         probe.start()
-        rows, reaches = len(tokens), context.reaches
-        assert reaches is not None
         x = self.decoder.embedded(tokens, context, probe).numpy()
-        slots = context.cache.slots(rows, reaches)
-        assert slots is not None
-        run = self._run(slots.buffers, reaches)
-        room = self._room(rows)
-        logits = np.empty((rows if all_logits else 1, int(self.table.model["logits_width"][0])), np.float32)
-        job = room.job(x, slots, context.length, logits, probe)
-        start = perf_counter()
-        model, address = run.model.ctypes.data, job.ctypes.data
-        self.crew.run(lambda thread: self._step(thread, model, address))
-        self._charge(probe, room.spent[0], perf_counter() - start)
-        self._hand_over(probe, room, slots)
-        context.advance(rows)
+        inside, slots = _inside(context, len(tokens))
+        run, room = self._run(context, inside, slots), self._room(len(tokens))
+        logits = np.empty((wanted, int(self.table.model["logits_width"][0])), np.float32)
+        captured = sorted(layer for layer in probe.attention_layers if inside[layer] is not None)
+        job = room.job(x, context.length, logits, slots, captured)
+        self._pass(run, room, job, context, context.rows(len(tokens), probe))
+        if slots is not None and captured:
+            _hand_over(probe, captured, room, slots)
+        context.advance(len(tokens))
         return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
 
-    def _room(self, rows: int) -> _Room:
+    def _pass(self, run: _Run, room: Room, job: np.ndarray, context: Context, rows: Rows) -> None:
+        """Thread 0 comes back wherever a layer is computed outside; the time inside is shared among phases by its clock."""
+        model, address, seconds = run.model.ctypes.data, job.ctypes.data, 0.0
+
+        def walk() -> None:
+            nonlocal seconds
+            began = perf_counter()
+            self._step(0, model, address)
+            seconds += perf_counter() - began
+
+        def lead() -> None:
+            try:
+                walk()
+                for stop in run.stops:
+                    self._outside(stop, room, context, rows)
+                    walk()
+            except BaseException:
+                job["abandoned"] = 1
+                walk()  # the others wait
+                raise
+
+        self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead())
+        spent = room.counts[0, : len(PHASES)]
+        for phase, count in zip(PHASES, spent.tolist(), strict=True):
+            rows.probe.add(phase, seconds * count / (int(spent.sum()) or 1))
+        rows.probe.start()
+
+    def _outside(self, stop: int, room: Room, context: Context, rows: Rows) -> None:
+        """What torch computes of a layer, charged to its phase."""
+        layer, feeds = divmod(stop, 2)
+        block = self.decoder.blocks[layer]
+        rows.probe.start()
+        if feeds:
+            room.output.copy_(block.ffn(room.normed, layer, rows.probe))
+        else:
+            room.attended.copy_(context.attend(layer, *room.projected(block.attention.kv_heads), rows))
+        rows.probe.lap("ffn" if feeds else "attention")
+
+    def _room(self, rows: int) -> Room:
         if rows not in self._rooms:
-            self._rooms[rows] = _Room(self.table, rows, self.crew.threads)
+            self._rooms[rows] = Room(self.table, rows, self.crew.threads)
         return self._rooms[rows]
 
-    def _run(self, buffers: Buffers, reaches: Sequence[Reach]) -> _Run:
-        """Made once for the buffers of a run, and again when they or the tables of rotations grow."""
-        run, tables = self._runs.get(buffers), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
-        if run is None or (run.capacity, run.tables) != (buffers.capacity, tables):
-            layers = self._layers(buffers, reaches)
-            model = self.table.for_cache(buffers.keys[0].dtype)
+    def _run(self, context: Context, inside: tuple[Reach | None, ...], slots: Slots | None) -> _Run:
+        """Made once for a run, and again when its buffers or the tables of rotations grow."""
+        run, tables = self._runs.get(context), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
+        buffers = None if slots is None else slots.buffers
+        now = inside, buffers, 0 if buffers is None else buffers.capacity, tables
+        if run is None or (run.inside, run.buffers, run.capacity, run.tables) != now:
+            layers = self._layers(inside, buffers)
+            model = self.table.for_cache(torch.float32 if buffers is None else buffers.keys[0].dtype)
             model["layers"] = layers.ctypes.data
-            run = self._runs[buffers] = _Run(buffers.capacity, tables, model, layers)
+            outside = np.stack([layers["attends_outside"], layers["feeds_outside"]], axis=1)
+            run = self._runs[context] = _Run(*now, model, layers, tuple(np.flatnonzero(outside).tolist()))
         return run
 
-    def _layers(self, buffers: Buffers, reaches: Sequence[Reach]) -> np.ndarray:
+    def _layers(self, inside: tuple[Reach | None, ...], buffers: Buffers | None) -> np.ndarray:
         layers = self.table.layers.copy()
-        for index, block in enumerate(self.decoder.blocks):
-            reach = reaches[index]
-            layers["keys"][index], layers["values"][index] = buffers.addresses(index)
-            layers["sinks"][index] = reach.sinks
-            layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
+        for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
+            layers["attends_outside"][index] = reach is None
+            if reach is not None and buffers is not None:
+                layers["keys"][index], layers["values"][index] = buffers.addresses(index)
+                layers["sinks"][index] = reach.sinks
+                layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
             if block.attention.rope is not None:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
                 layers["sin"][index] = block.attention.rope.sin.data_ptr()
         return layers
 
-    def _charge(self, probe: Probe, spent: np.ndarray, seconds: float) -> None:
-        """Share the measured time among the phases by the clock ticks of thread 0."""
-        total = int(spent.sum()) or 1
-        for phase, count in zip(PHASES, spent.tolist(), strict=True):
-            probe.add(phase, seconds * count / total)
-        probe.start()
 
-    def _hand_over(self, probe: Probe, room: _Room, slots: Slots) -> None:
-        if not probe.attention_layers:
-            return
-        positions = slots.positions.int().numpy()
-        for layer, weights in zip(sorted(probe.attention_layers), room.seen, strict=True):
-            probe.attention(layer, weights.astype(np.float16), positions)
-        probe.lap("capture")
+def _inside(context: Context, rows: int) -> tuple[tuple[Reach | None, ...], Slots | None]:
+    """What is seen in each layer that attends in compiled code, and where its keys and values go; None for other layers.
+
+    Sinks that a layer's own window ends are beyond the compiled mask.
+    """
+    reaches = [mechanism.reach for mechanism in context.mechanisms]
+    inside = tuple(None if reach is None or reach.sink_reach is not None else reach for reach in reaches)
+    seen = [reach for reach in inside if reach is not None]
+    slots = context.cache.slots(rows, seen) if seen else None
+    return (inside if slots is not None else (None,) * len(inside)), slots
 
 
-class _Room:
-    """Buffers for passes of `rows` rows, and the record that points to them."""
-
-    def __init__(self, table: Table, rows: int, threads: int) -> None:
-        m = {name: int(table.model[name][0]) for name in table.model.dtype.names or ()}
-        self.heads, size = m["query_heads"], m["head_size"]
-        self.private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
-        widths = {
-            "qkv": m["qkv_width"], "queries": self.heads * size, "wide": m["wide_width"],
-            "inner": m["ffn_width"], "output": m["output_width"],
-        }  # fmt: skip
-        self._arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        self.private = np.empty(threads * self.private_size, np.uint8)
-        self.scores = np.empty((self.heads * rows, 0), np.float32)
-        self.mixed = np.empty((0, self.heads * rows, size), np.float32)
-        self.seen = np.empty((0, self.heads, rows, 0), np.float32)
-        self.capture = np.full(m["layer_count"], -1)
-        self.meeting, self.spent = np.zeros(1, np.int64), np.zeros((threads, len(PHASES)), np.int64)
-        self.record = np.zeros(1, PASS)
-        for name, array in self._arrays.items():
-            self.record[name] = array.ctypes.data
-        self.record["private"], self.record["capture"] = self.private.ctypes.data, self.capture.ctypes.data
-        self.record["meeting"], self.record["spent"] = self.meeting.ctypes.data, self.spent.ctypes.data
-        self.record["rows"], self.record["threads"], self.record["private_size"] = rows, threads, self.private_size
-
-    def job(self, x: np.ndarray, slots: Slots, position: int, logits: np.ndarray, probe: Probe) -> np.ndarray:
-        """The record of one pass; `x` and `logits` must outlive it."""
-        record, seen = self.record, slots.end + len(x)
-        self._make_room(seen, probe)
-        self.meeting[0] = 0
-        self.spent[:] = 0
-        for name, value in (
-            ("x", x.ctypes.data), ("logits", logits.ctypes.data), ("scores", self.scores.ctypes.data),
-            ("mixed", self.mixed.ctypes.data), ("seen", self.seen.ctypes.data), ("head_rows", len(logits)),
-            ("stride", self.scores.shape[1]), ("slots", seen), ("kv_bytes", slots.buffers.keys[0].itemsize),
-            ("capacity", slots.buffers.capacity), ("slot", slots.first), ("end", slots.end), ("position", position),
-        ):  # fmt: skip
-            record[name] = value
-        return record
-
-    def _make_room(self, slots: int, probe: Probe) -> None:
-        """For the scores of `slots` slots, with what the kernel overwrites after and between them, and for chunks of sums."""
-        if self.scores.shape[1] < slots + 2 * TOGETHER:
-            self.scores = np.empty((len(self.scores), 2 * slots + 2 * TOGETHER), np.float32)
-            self.mixed = np.empty((2 * slots // CHUNK + 3, *self.mixed.shape[1:]), np.float32)
-        wanted = sorted(probe.attention_layers)
-        if wanted:
-            self.seen = np.zeros((len(wanted), self.heads, self.record["rows"][0], slots), np.float32)
-        self.capture[:] = -1
-        self.capture[wanted] = np.arange(len(wanted))
+def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:
+    positions = slots.positions.int().numpy()
+    for layer, weights in zip(layers, room.seen, strict=True):
+        probe.attention(layer, weights.astype(np.float16), positions)
+    probe.lap("capture")
 
 
 def enabled() -> bool:

@@ -1,10 +1,13 @@
-"""The compiled step: every thread calls it once a pass, with its own number."""
+"""The compiled step: every thread calls it once a pass, with its own number.
+
+Layers that attend, or feed forward, outside of it make thread 0 return to Python and call again, while the others wait.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, cfunc, njit, types
@@ -17,104 +20,202 @@ from core.decoder.fused.records import (
     ATTENTION,
     BEFORE_ATTENTION,
     BEFORE_FFN,
+    COUNTS,
     FFN,
     HEAD,
     LAYER,
     MODEL,
     NORM,
+    NOW,
     PART,
     PASS,
+    TURN,
 )
 from core.decoder.fused.vectors import FAST, add_rows, norm_rows
+from core.weights.kernel import MOST_ROWS
+
+
+class Own(NamedTuple):
+    """What a thread keeps for itself: its counts, and addresses of x [T, C], of h [T, widest], which products read, and of
+    room for quantized h."""
+
+    thread: int
+    counts: np.ndarray
+    x: int
+    h: int
+    room: int
 
 
 @njit(nogil=True)
-def _product(m, parts, first, last, x, width, y, y_width, rows, room, thread, threads):
-    """This thread's share of the output rows of parts first … last − 1. room: the address of space for quantized x."""
-    values, scales = room, room + 2 * rows * m.widest
+def _own(thread, m, p):
+    counts = carray(array_at(p.counts + 8 * COUNTS * thread), COUNTS, np.int64)
+    x = p.private + thread * p.private_size
+    h = x + 4 * p.rows * m.width
+    return Own(thread, counts, x, h, h + 4 * p.rows * m.widest)
+
+
+@njit(nogil=True)
+def _meet(p, own):
+    """Wait until every thread has come here."""
+    own.counts[TURN] += 1
+    barrier(p.meeting, own.counts[TURN], p.threads)
+
+
+@njit(nogil=True)
+def _charge(own, phase):
+    now = ticks()
+    own.counts[phase] += now - own.counts[NOW]
+    own.counts[NOW] = now
+
+
+@njit(nogil=True)
+def _product(m, p, own, first, last, x, width, y, y_width, rows):
+    """This thread's share of the output rows of parts first … last − 1."""
+    parts = carray(array_at(m.parts), m.part_count, PART)
+    values, scales = own.room, own.room + 2 * rows * m.widest
     sums, shares = scales + 4 * rows * m.most_groups, scales + 8 * rows * m.most_groups
     quantized = 0
     for index in range(first, last):
         part = parts[index]
-        if part.groups and part.groups != quantized:
-            quantized = part.groups
-            call(m.quantizer, (x, values, scales, sums, shares, rows * quantized, width // quantized))
-        begin, end = part.blocks * thread // threads, part.blocks * (thread + 1) // threads
-        if end > begin:
+        groups = part.groups
+        if groups and groups != quantized:
+            quantized = groups
+            call(m.quantizer, (x, values, scales, sums, shares, rows * groups, width // groups))
+        begin, end = part.blocks * own.thread // p.threads, part.blocks * (own.thread + 1) // p.threads
+        if end == begin:
+            continue
+        for row in range(0, rows, MOST_ROWS):
+            source = values + 2 * row * width if groups else x + 4 * row * width
+            of_group = 4 * row * groups
             call(part.function, (
-                part.codes, part.scales, part.offsets, values if part.groups else x, scales, sums, shares,
-                y + 4 * part.first_row, part.groups, part.units, y_width, begin, end, rows,
+                part.codes, part.scales, part.offsets, source, scales + of_group, sums + of_group, shares + of_group,
+                y + 4 * (row * y_width + part.first_row), groups, part.units, y_width, begin, end, min(MOST_ROWS, rows - row),
             ))  # fmt: skip
 
 
-@njit(nogil=True)
-def _gate(m, p, thread):
-    """This thread's neurons of every row."""
-    begin, end = m.ffn_width * thread // p.threads, m.ffn_width * (thread + 1) // p.threads
-    call(m.gate, (p.wide, p.inner, m.wide_width, m.ffn_width, 0, p.rows, begin, end))
-
-
-@njit(nogil=True)
-def _charge(spent, phase, since):
-    now = ticks()
-    spent[phase] += now - since
-    return now
+@njit(nogil=True, fastmath=FAST)
+def _norm(m, p, own, present, index, place):
+    norms = carray(array_at(m.norms), (m.layer_count + 1, 4, m.width), np.float32)
+    norm_rows(matrix(own.x, p.rows, m.width), present, norms[index, place], m.eps, matrix(own.h, p.rows, m.width))
+    _charge(own, NORM)
 
 
 @njit(nogil=True, fastmath=FAST)
-def _walk(thread, m, p):
-    """One pass of p.rows rows through all layers and, for the last p.head_rows of them, the head."""
-    rows, width, threads = p.rows, m.width, p.threads
-    parts = carray(array_at(m.parts), m.part_count, PART)
-    layers = carray(array_at(m.layers), m.layer_count, LAYER)
-    norms = carray(array_at(m.norms), (m.layer_count + 1, 4, width), np.float32)
+def _add(m, p, own, present, index, place):
+    """x += what all threads computed."""
+    norms = carray(array_at(m.norms), (m.layer_count + 1, 4, m.width), np.float32)
+    x, output, room = matrix(own.x, p.rows, m.width), matrix(p.output, p.rows, m.output_width), floats(own.h, m.widest)
+    add_rows(x, output, present, norms[index, place], m.eps, m.residual, room)
+
+
+@njit(nogil=True)
+def _project(m, p, own, layer, index):
+    """Queries, keys and values of every row, where attention finds them."""
+    _norm(m, p, own, m.norm_before_attention, index, BEFORE_ATTENTION)
+    _product(m, p, own, layer.qkv, layer.out, own.h, m.width, p.qkv, m.qkv_width, p.rows)
+    _meet(p, own)
+    attention.place_heads(m, p, layer, floats(own.h, m.widest), own.thread)
+    _meet(p, own)
+
+
+@njit(nogil=True)
+def _attend(m, p, own, layer, index):
+    """Attention over the cache; returns the address of what it gives [T, H · D]."""
     capture = carray(array_at(p.capture), m.layer_count, np.int64)
-    spent = carray(array_at(p.spent), (threads, 4), np.int64)[thread]
-    own = p.private + thread * p.private_size
-    x, wide_room = matrix(own, rows, width), own + 4 * rows * width
-    room = wide_room + 4 * rows * m.widest
-    normed, heads = matrix(wide_room, rows, width), matrix(wide_room, rows, m.query_heads * m.head_size)
-    one, output = floats(wide_room, m.widest), matrix(p.output, rows, m.output_width)
-    x[:] = matrix(p.x, rows, width)
-    epoch, now = 0, ticks()
-    for index in range(m.layer_count):
-        layer = layers[index]
-        norm_rows(x, m.norm_before_attention, norms[index, BEFORE_ATTENTION], m.eps, normed)
-        now = _charge(spent, NORM, now)
-        _product(m, parts, layer.qkv, layer.out, wide_room, width, p.qkv, m.qkv_width, rows, room, thread, threads)
-        barrier(p.meeting, epoch + 1, threads)
-        attention.place_heads(m, p, layer, one, thread)
-        barrier(p.meeting, epoch + 2, threads)
-        attention.score(m, p, layer, thread)
-        barrier(p.meeting, epoch + 3, threads)
-        attention.weigh(m, p, layer, capture[index], thread)
-        barrier(p.meeting, epoch + 4, threads)
-        chunks = attention.mix(m, p, layer, thread)
-        barrier(p.meeting, epoch + 5, threads)
-        attention.gather(m, p, layer, chunks, heads)
-        _product(
-            m, parts, layer.out, layer.gate_up, wide_room, heads.shape[1], p.output, m.output_width, rows, room, thread, threads
-        )
-        barrier(p.meeting, epoch + 6, threads)
-        now = _charge(spent, ATTENTION, now)
-        add_rows(x, output, m.norm_after_attention, norms[index, AFTER_ATTENTION], m.eps, m.residual, one)
-        norm_rows(x, m.norm_before_ffn, norms[index, BEFORE_FFN], m.eps, normed)
-        now = _charge(spent, NORM, now)
-        _product(m, parts, layer.gate_up, layer.down, wide_room, width, p.wide, m.wide_width, rows, room, thread, threads)
-        barrier(p.meeting, epoch + 7, threads)
-        _gate(m, p, thread)
-        barrier(p.meeting, epoch + 8, threads)
-        _product(m, parts, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, rows, room, thread, threads)
-        barrier(p.meeting, epoch + 9, threads)
-        now = _charge(spent, FFN, now)
-        add_rows(x, output, m.norm_after_ffn, norms[index, AFTER_FFN], m.eps, m.residual, one)
-        epoch += 9
-    norm_rows(x, True, norms[m.layer_count, 0], m.eps, normed)
-    now = _charge(spent, NORM, now)
-    last = wide_room + 4 * (rows - p.head_rows) * width
-    _product(m, parts, m.head_part, m.part_count, last, width, p.logits, m.logits_width, p.head_rows, room, thread, threads)
-    barrier(p.meeting, epoch + 1, threads)
-    _charge(spent, HEAD, now)
+    attention.score(m, p, layer, own.thread)
+    _meet(p, own)
+    attention.weigh(m, p, layer, capture[index], own.thread)
+    _meet(p, own)
+    chunks = attention.mix(m, p, layer, own.thread)
+    _meet(p, own)
+    attention.gather(m, p, layer, chunks, matrix(own.h, p.rows, m.query_heads * m.head_size))
+    return own.h
+
+
+@njit(nogil=True)
+def _take_in(m, p, own, layer, index, attended):
+    """What attention gave, into x; then the norm before the feed-forward block."""
+    width = m.query_heads * m.head_size
+    _product(m, p, own, layer.out, layer.gate_up, attended, width, p.output, m.output_width, p.rows)
+    _meet(p, own)
+    _charge(own, ATTENTION)
+    _add(m, p, own, m.norm_after_attention, index, AFTER_ATTENTION)
+    _norm(m, p, own, m.norm_before_ffn, index, BEFORE_FFN)
+
+
+@njit(nogil=True)
+def _feed(m, p, own, layer):
+    """The gated feed-forward block."""
+    _product(m, p, own, layer.gate_up, layer.down, own.h, m.width, p.wide, m.wide_width, p.rows)
+    _meet(p, own)
+    begin, end = m.ffn_width * own.thread // p.threads, m.ffn_width * (own.thread + 1) // p.threads
+    call(m.gate, (p.wide, p.inner, m.wide_width, m.ffn_width, 0, p.rows, begin, end))
+    _meet(p, own)
+    _product(m, p, own, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, p.rows)
+    _meet(p, own)
+
+
+@njit(nogil=True)
+def _head(m, p, own):
+    _norm(m, p, own, True, m.layer_count, 0)
+    last = own.h + 4 * (p.rows - p.head_rows) * m.width
+    _product(m, p, own, m.head_part, m.part_count, last, m.width, p.logits, m.logits_width, p.head_rows)
+    _meet(p, own)
+    _charge(own, HEAD)
+
+
+@njit(nogil=True)
+def _leaves(p, own, stop):
+    """Whether this is thread 0, which then returns to Python."""
+    if own.thread or p.abandoned:
+        return False
+    p.left = stop
+    return True
+
+
+@njit(nogil=True)
+def _walk(thread, m, p):
+    """One pass of p.rows rows through all layers and, for the last p.head_rows of them, the head.
+
+    Thread 0 goes on where it left; at 2 · layers nothing is left to do.
+    """
+    own, left = _own(thread, m, p), p.left if thread == 0 else -1
+    layers = carray(array_at(m.layers), m.layer_count, LAYER)
+    own.counts[NOW] = ticks()
+    if left < 0:
+        matrix(own.x, p.rows, m.width)[:] = matrix(p.x, p.rows, m.width)
+    for index in range(max(0, left) // 2, m.layer_count):
+        layer, stop = layers[index], 2 * index
+        if left < stop:
+            _project(m, p, own, layer, index)
+            if layer.attends_outside and _leaves(p, own, stop):
+                _charge(own, ATTENTION)
+                return
+        if left <= stop:
+            attended = p.queries
+            if layer.attends_outside:
+                _meet(p, own)
+                if p.abandoned:
+                    break
+            else:
+                attended = _attend(m, p, own, layer, index)
+            _take_in(m, p, own, layer, index, attended)
+            if layer.feeds_outside:
+                _meet(p, own)
+                if _leaves(p, own, stop + 1):
+                    return
+        if layer.feeds_outside:
+            _meet(p, own)
+            if p.abandoned:
+                break
+        else:
+            _feed(m, p, own, layer)
+        _charge(own, FFN)
+        _add(m, p, own, m.norm_after_ffn, index, AFTER_FFN)
+    if left < 2 * m.layer_count and not p.abandoned:
+        _head(m, p, own)
+    if thread == 0:
+        p.left = 2 * m.layer_count
 
 
 def _compiled(sources: int) -> Any:

@@ -7,12 +7,11 @@ import torch
 
 from core.attention.kernel import mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
-from core.decoder.feed_forward import Gated, gelu_tanh
-from core.decoder.fused.form import is_plain, linears_of
+from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Part
-from core.decoder.model import Decoder, RmsNorm
+from core.decoder.model import Block, Decoder, RmsNorm
 from core.weights.activations import quantizer
 
 _PLACES = ("before_attention", "after_attention", "before_ffn", "after_ffn")
@@ -21,7 +20,9 @@ _PLACES = ("before_attention", "after_attention", "before_ffn", "after_ffn")
 class Table:
     """What does not change from pass to pass: `model` is the record, and the arrays that it points into are kept here.
 
-    layers [L]: addresses of keys, values, cosines and sines, sinks and windows are for the run to fill in.
+    products: the parts of qkv, out, gate and up, and down of every layer, and of the head; those of a feed-forward block
+    that Python computes are empty. layers [L]: addresses of keys, values, cosines and sines, sinks, windows, and which layers
+    attend outside are for the run to fill in.
     """
 
     def __init__(self, decoder: Decoder, products: list[list[Part]]) -> None:
@@ -64,10 +65,9 @@ class Table:
     def _shape(self, decoder: Decoder) -> None:
         """The traits of the family."""
         traits, block = decoder.traits, decoder.blocks[0]
-        assert isinstance(block.ffn, Gated)
         for place in _PLACES:
             self.model[f"norm_{place}"] = getattr(block, place) is not None
-        self.model["gate"] = gate_kernel(block.ffn.activation is gelu_tanh, torch.float32)
+        self.model["gate"] = gate_kernel(traits.activation == "gelu_tanh", torch.float32)
         self.model["eps"], self.model["scale"] = traits.eps, traits.attention_scale
         self.model["softmax"] = softmax_kernel(bool(traits.attention_cap))
         self.model["cap"], self.model["residual"] = traits.attention_cap, traits.residual_scale
@@ -77,6 +77,7 @@ class Table:
         for name, first in zip(("qkv", "out", "gate_up", "down", "end"), self.first[4 * index :], strict=False):
             layer[name] = first
         layer["kv_heads"] = attention.kv_heads
+        layer["feeds_outside"] = layer["gate_up"] == layer["down"]
         layer["half"] = 0 if attention.rope is None else attention.rope.rope.size // 2
         layer["biases"] = self._address(attention.qkv.bias)
         for name, norm in (("q_norm", attention.q_norm), ("k_norm", attention.k_norm)):
@@ -92,14 +93,22 @@ class Table:
 
 
 def table_of(decoder: Decoder) -> Table | None:
-    """The tables of `decoder`, or None where one of its parts has no fused form."""
-    if not is_plain(decoder):
+    """The tables of `decoder`, or None where attention or the head has no compiled form."""
+    if not attends_plainly(decoder):
         return None
-    linears = [linear for block in decoder.blocks for linear in linears_of(block)]
-    products = [linear.parts() for linear in [*linears, decoder.head]]
-    if any(parts is None for parts in products):
+    head, products = decoder.head.parts(), [_products(block) for block in decoder.blocks]
+    if head is None or any(parts is None for parts in products):
         return None
-    return Table(decoder, [list(parts or ()) for parts in products])
+    return Table(decoder, [*(parts for block in products for parts in block or ()), head])
+
+
+def _products(block: Block) -> list[list[Part]] | None:
+    """The parts of the four products of a block."""
+    qkv, out = block.attention.qkv.parts(), block.attention.out.parts()
+    if qkv is None or out is None:
+        return None
+    gated = [linear.parts() for linear in linears_of(block)[2:]] if feeds_plainly(block) else []
+    return [qkv, out, *([parts or [] for parts in gated] if gated and all(gated) else ([], []))]
 
 
 def _parts(products: list[list[Part]]) -> np.ndarray:

@@ -1,0 +1,75 @@
+"""Buffers for passes of so many rows, and the record that points to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.attention.kernel import CHUNK, TOGETHER
+from core.cache.base import Slots
+from core.decoder.fused.records import COUNTS, PASS
+from core.decoder.fused.table import Table
+
+
+class Room:
+    """attended [T, H, D] and output [T, C] are for Python to fill, where it attends or feeds forward; normed [T, C] is what a
+    feed-forward block takes."""
+
+    def __init__(self, table: Table, rows: int, threads: int) -> None:
+        m = {name: int(table.model[name][0]) for name in table.model.dtype.names or ()}
+        self.rows, self.heads, self.head_size = rows, m["query_heads"], m["head_size"]
+        widths = {
+            "qkv": m["qkv_width"], "queries": self.heads * self.head_size, "wide": m["wide_width"],
+            "inner": m["ffn_width"], "output": m["output_width"],
+        }  # fmt: skip
+        self._arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
+        private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
+        self.private = np.empty((threads, private_size), np.uint8)
+        self.scores = np.empty((self.heads * rows, 0), np.float32)
+        self.mixed = np.empty((0, self.heads * rows, self.head_size), np.float32)
+        self.seen = np.empty((0, self.heads, rows, 0), np.float32)
+        self.capture = np.full(m["layer_count"], -1)
+        self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
+        self.record = np.zeros(1, PASS)
+        self._fill(rows=rows, threads=threads, private_size=private_size)
+        self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
+        self._fill(**{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "counts")})
+        width = m["width"]
+        self.normed = torch.from_numpy(self.private[0, 4 * rows * width : 8 * rows * width].view(np.float32)).view(rows, width)
+        self.output = torch.from_numpy(self._arrays["output"])[:, :width]
+        self.attended = torch.from_numpy(self._arrays["queries"]).view(rows, self.heads, self.head_size)
+
+    def job(self, x: np.ndarray, position: int, logits: np.ndarray, slots: Slots | None, captured: list[int]) -> np.ndarray:
+        """The record of one pass; `x` and `logits` must outlive it. captured: layers that `seen` is to hold."""
+        self.meeting[0] = 0
+        self.counts[:] = 0
+        self.capture[:] = -1
+        self.capture[captured] = np.arange(len(captured))
+        self._fill(x=x.ctypes.data, logits=logits.ctypes.data, head_rows=len(logits), position=position, left=-1, abandoned=0)
+        if slots is not None:
+            self._make_room(slots.end + len(x), len(captured))
+            self._fill(
+                scores=self.scores.ctypes.data, mixed=self.mixed.ctypes.data, seen=self.seen.ctypes.data,
+                stride=self.scores.shape[1], slots=slots.end + len(x), kv_bytes=slots.buffers.keys[0].itemsize,
+                capacity=slots.buffers.capacity, slot=slots.first, end=slots.end,
+            )  # fmt: skip
+        return self.record
+
+    def projected(self, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, H, D], k and v [T, G, D] of a layer that attends outside."""
+        heads = torch.from_numpy(self._arrays["qkv"])[:, : (self.heads + 2 * kv_heads) * self.head_size].clone()
+        q, k, v = torch.split(heads.view(self.rows, -1, self.head_size), [self.heads, kv_heads, kv_heads], dim=1)
+        return q, k, v
+
+    def _fill(self, **values: int) -> None:
+        for name, value in values.items():
+            self.record[name] = value
+
+    def _make_room(self, slots: int, captured: int) -> None:
+        """For the scores of `slots` slots, with what the kernel overwrites after and between them, and for chunks of sums."""
+        if self.scores.shape[1] < slots + 2 * TOGETHER:
+            self.scores = np.empty((len(self.scores), 2 * slots + 2 * TOGETHER), np.float32)
+            self.mixed = np.empty((2 * slots // CHUNK + 3, *self.mixed.shape[1:]), np.float32)
+        if captured:
+            self.seen = np.zeros((captured, self.heads, self.rows, slots), np.float32)

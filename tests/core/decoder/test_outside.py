@@ -1,0 +1,170 @@
+"""The compiled step around what torch computes of a layer: attention it does not know, experts, and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import sleep
+
+import pytest
+import torch
+from test_fused import FAMILIES, decoder_for, passes, plan_for
+from torch import Tensor
+
+from core.attention.context import Context
+from core.attention.mask import Reach
+from core.attention.mechanism import Mechanism, Rows, Store
+from core.attention.softmax import Softmax, attend
+from core.cache.base import Cache, KeyValues, Layout
+from core.cache.dynamic import Dynamic
+from core.cache.off import Off
+from core.cache.rolling import Rolling
+from core.cache.table import RollingOptions
+from core.config import RunConfig
+from core.decoder.build import build
+from core.decoder.fused.runner import Fused
+from core.decoder.model import Decoder
+from core.decoder.plan import GatedPlan, SplitPlan
+from core.decoder.probe import Probe
+from core.decoder.sites import sites_of
+from core.engine.local import LocalSession
+from core.technique import NoOptions
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WINDOW, SIZES = Reach(2, 6), (5, 1, 1, 20, 3, 1)
+Change = Callable[[Softmax], Mechanism]
+
+
+class Hidden(Mechanism):
+    """The same attention, of which compiled passes do not know what it sees."""
+
+    def __init__(self, known: Softmax) -> None:
+        super().__init__(known.site)
+        self.pattern = known.reach
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
+        return attend(q, store.update(k, v), rows, self.pattern & store.reach, self.site)
+
+
+class RowByRow(Hidden):
+    """Every row computed alone."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
+        kv, done = store.update(k, v), []
+        for row, position in enumerate(rows.positions.tolist()):
+            seen = slice(0, position + 1)
+            alone = KeyValues(kv.keys[:, seen].clone(), kv.values[:, seen].clone(), kv.positions[seen])
+            done.append(attend(q[row, None].clone(), alone, Rows(rows.positions[row, None], rows.probe), Reach(), self.site))
+        return torch.cat(done)
+
+
+class Slow(Hidden):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
+        sleep(0.02)
+        return super().attend(q, k, v, store, rows)
+
+
+class Failing(Hidden):
+    failures = 1
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise KeyboardInterrupt
+        return super().attend(q, k, v, store, rows)
+
+
+def session_for(
+    decoder: Decoder,
+    change: Change | None,
+    layers: Sequence[int] = (0, 1, 2),
+    cache: type[Cache] = Dynamic,
+    options: object = None,
+    probe: Probe | None = None,
+) -> LocalSession:
+    """Window attention, replaced by `change` in `layers`; without it, plain torch."""
+    heads, size = decoder.blocks[0].attention.kv_heads, decoder.traits.head_size
+    layout = Layout((heads,) * decoder.traits.layers, size, 200, torch.float32)
+    known = [Softmax(site, WINDOW) for site in sites_of(decoder, 200, torch.float32)]
+    found = [change(one) if change and layer in layers else one for layer, one in enumerate(known)]
+    context = Context(cache(options or NoOptions(), layout), found)
+    return LocalSession(decoder, context, probe or Probe(), Fused.of(decoder) if change else None)
+
+
+def distance(
+    decoder: Decoder, layers: Sequence[int] = (0, 1, 2), cache: type[Cache] = Dynamic, options: object = None
+) -> float:
+    """The largest difference of any logit from plain torch."""
+    sessions = [session_for(decoder, change, layers, cache, options) for change in (Hidden, None)]
+    compiled, plain = (passes(session, SIZES) for session in sessions)
+    return float((compiled - plain).abs().max())
+
+
+@pytest.mark.parametrize("layers", [(0, 1, 2), (1,), (0, 2)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_that_layers_that_attend_outside_equal_plain_torch(family: str, layers: tuple[int, ...]) -> None:
+    assert distance(decoder_for(family), layers) < 1e-4
+
+
+@pytest.mark.parametrize(("cache", "options"), [(Off, NoOptions()), (Rolling, RollingOptions(window=7))])
+def test_that_caches_without_slots_equal_plain_torch(cache: type[Cache], options: object) -> None:
+    assert distance(decoder_for(), (1,), cache, options) < 1e-4
+
+
+def split_decoder(used: int, layers: Sequence[int]) -> Decoder:
+    """Dense blocks of `layers` divided into 4 experts."""
+    plan, random = plan_for("llama"), torch.Generator().manual_seed(3)
+    for layer in layers:
+        dense = plan.layers[layer].ffn
+        assert isinstance(dense, GatedPlan)
+        groups = tuple(torch.randperm(160, generator=random).view(4, 40))
+        router = torch.randn(4, 96, generator=random)
+        plan.layers[layer].ffn = SplitPlan(dense, groups, router, torch.zeros(4), used)
+    config = RunConfig().set(["weights.name=cast"])
+    return build(plan, config.weights.technique.load()(config.weights.options, plan), lambda *_: None)
+
+
+@pytest.mark.parametrize("layers", [(0, 1, 2), (2,)])
+def test_that_blocks_of_experts_equal_plain_torch(layers: tuple[int, ...]) -> None:
+    assert distance(split_decoder(2, layers), (1,)) < 1e-4
+
+
+def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company() -> None:
+    decoder, tokens = decoder_for("llama", "weights.name=rtn", "weights.group_size=32"), [(5 * i) % 128 for i in range(24)]
+    alone, together = (session_for(decoder, RowByRow) for _ in range(2))
+    one_by_one = torch.cat([alone.forward([token], all_logits=True) for token in tokens])
+    assert torch.equal(one_by_one, together.forward(tokens, all_logits=True))
+
+
+def test_that_time_outside_is_charged_to_its_phase() -> None:
+    probe = Probe()
+    session = session_for(decoder_for(), Slow, probe=probe)
+    session.forward([1, 2])
+    probe.take()
+    session.forward([3])
+    phases = probe.take()
+    assert phases["attention"] >= 60
+    assert max(phases[name] for name in ("norm", "ffn", "head")) < 60
+
+
+def test_that_what_stops_a_pass_leaves_the_threads_ready_for_the_next() -> None:
+    torch.set_num_threads(2)
+    decoder = decoder_for()
+    session, plain = session_for(decoder, Failing, (1,)), session_for(decoder, None)
+    with pytest.raises(KeyboardInterrupt):
+        session.forward([1, 2, 3])
+    again = session.forward([1, 2, 3], all_logits=True)
+    assert (again - plain.forward([1, 2, 3], all_logits=True)).abs().max() < 1e-4
+
+
+def test_that_both_kinds_of_attention_are_captured() -> None:
+    decoder, seen = decoder_for(), []
+    for change in (Hidden, None):
+        probe = Probe(attention_layers=(0, 1))
+        session = session_for(decoder, change, (1, 2), probe=probe)
+        session.forward(list(range(11)))
+        session.forward([3, 4])
+        seen.append(probe.take_attention())
+    for layer in (0, 1):
+        (compiled, at), (plain, expected_at) = seen[0][layer], seen[1][layer]
+        assert at.tolist() == expected_at.tolist()
+        assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
