@@ -11,6 +11,7 @@ from core.attention.mask import FULL, Pattern, Reach
 from core.attention.mechanism import Mechanism, Rows, Site, Store
 from core.attention.table import SinkWindowOptions, WindowOptions
 from core.cache.base import KeyValues
+from core.decoder.linear import quick_dtype
 
 
 class Softmax(Mechanism):
@@ -47,16 +48,22 @@ def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -
         values = kv.values.float().repeat_interleave(q.shape[1] // kv.values.shape[0], dim=0)
         y = (weights @ values).transpose(0, 1)
     else:
+        dtype = _format(kv.keys)
         y = torch.nn.functional.scaled_dot_product_attention(
-            q.to(kv.keys.dtype).transpose(0, 1)[None],
-            kv.keys[None],
-            kv.values[None],
+            q.to(dtype).transpose(0, 1)[None],
+            kv.keys.to(dtype)[None],
+            kv.values.to(dtype)[None],
             attn_mask=rows.mask(pattern, kv.positions),
             scale=site.scale,
             enable_gqa=True,
         )[0].transpose(0, 1)
     show(q, kv, rows, pattern, site)
     return y.float()
+
+
+def _format(keys: Tensor) -> torch.dtype:
+    """That of `keys`, or float32 where the processor would take several times as long."""
+    return keys.dtype if keys.is_cuda or quick_dtype() == torch.bfloat16 else torch.float32
 
 
 def show(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> None:

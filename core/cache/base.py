@@ -32,10 +32,14 @@ class Layout:
         """Numbers of a key and of a value of one head of `layer`."""
         return self.sizes[layer] if self.sizes else (self.head_size, self.head_size)
 
+    def layer_nbytes(self, layer: int) -> int:
+        """Bytes of the key and value of one token in `layer`."""
+        return self.kv_heads[layer] * sum(self.size(layer)) * self.dtype.itemsize
+
     @property
     def token_nbytes(self) -> int:
         """Bytes of the keys and values of one token in all layers."""
-        return sum(heads * sum(self.size(layer)) for layer, heads in enumerate(self.kv_heads)) * self.dtype.itemsize
+        return sum(map(self.layer_nbytes, range(len(self.kv_heads))))
 
 
 @dataclass(frozen=True)

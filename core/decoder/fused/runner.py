@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from weakref import WeakKeyDictionary
@@ -23,6 +25,8 @@ from core.decoder.fused.step import step
 from core.decoder.fused.table import Table, table_of
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
+
+_ALONE = 1 << 22  # bytes
 
 
 @dataclass
@@ -100,10 +104,11 @@ class Fused:
         layer, feeds = divmod(stop, 2)
         block = self.decoder.blocks[layer]
         rows.probe.start()
-        if feeds:
-            room.output.copy_(block.ffn(room.normed, layer, rows.probe))
-        else:
-            room.attended.copy_(context.attend(layer, *room.projected(block.attention.kv_heads), rows))
+        with _threads_for(block.ffn.active_nbytes if feeds else context.cache.layout.layer_nbytes(layer) * context.length):
+            if feeds:
+                room.output.copy_(block.ffn(room.normed, layer, rows.probe))
+            else:
+                room.attended.copy_(context.attend(layer, *room.projected(block.attention.kv_heads), rows))
         rows.probe.lap("ffn" if feeds else "attention")
 
     def _room(self, rows: int) -> Room:
@@ -148,6 +153,18 @@ def _inside(context: Context, rows: int) -> tuple[tuple[Reach | None, ...], Slot
     seen = [reach for reach in inside if reach is not None]
     slots = context.cache.slots(rows, seen) if seen else None
     return (inside if slots is not None else (None,) * len(inside)), slots
+
+
+@contextmanager
+def _threads_for(nbytes: int) -> Iterator[None]:
+    """One thread of torch where so few bytes are read that waking others takes longer, most of all on a busy machine."""
+    before = torch.get_num_threads()
+    if nbytes < _ALONE:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:
