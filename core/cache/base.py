@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,13 +13,17 @@ from torch import Tensor
 
 from core.attention.mask import FULL, Reach
 
+if TYPE_CHECKING:
+    from core.decoder.rope import RopeTable
+
 
 @dataclass(frozen=True)
 class Layout:
     """What a cache must hold: KV heads of each layer (0 where a layer stores nothing), D, the most tokens of the run, and the
     number format.
 
-    sizes: of a key and of a value in each layer, where they are not D.
+    sizes: of a key and of a value in each layer, where they are not D. ropes: how the keys of each layer were rotated, None
+    for a layer that rotates nothing; none at all outside of a decoder.
     """
 
     kv_heads: tuple[int, ...]
@@ -27,6 +31,7 @@ class Layout:
     tokens: int
     dtype: torch.dtype
     sizes: tuple[tuple[int, int], ...] = ()
+    ropes: tuple[RopeTable | None, ...] = ()
 
     def size(self, layer: int) -> tuple[int, int]:
         """Numbers of a key and of a value of one head of `layer`."""
@@ -38,13 +43,32 @@ class Layout:
         return sum(heads * sum(self.size(layer)) for layer, heads in enumerate(self.kv_heads)) * self.dtype.itemsize
 
 
+@dataclass(frozen=True, eq=False)
+class Versions:
+    """Slots [S] that only queries at positions from `since` on and before `until` see, each once in several forms."""
+
+    since: Tensor
+    until: Tensor
+
+    def allowed(self, queries: Tensor) -> Tensor:
+        """Bool [T, S] for query positions [T]."""
+        return (queries[:, None] >= self.since) & (queries[:, None] < self.until)
+
+
 @dataclass(frozen=True)
 class KeyValues:
-    """What a cache hands to attention: keys and values [G, S, D], and the position of each slot [S]."""
+    """What a cache hands to attention: keys and values [G, S, D], and the position of each slot [S], or [G, S] where heads
+    hold different tokens.
+
+    adapt: what turns queries [T, H, D], the last ones of the pass, into those that `keys` are to be multiplied with.
+    versions: which queries see a slot, where a token is there in several forms.
+    """
 
     keys: Tensor
     values: Tensor
     positions: Tensor
+    adapt: Callable[[Tensor], Tensor] | None = None
+    versions: Versions | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,11 @@ class Cache(ABC):
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""
         self.length += count
+
+    @property
+    def span(self) -> int:
+        """The most positions that a query of the run can be away from a key, plus one, for rotations that depend on it."""
+        return self.layout.tokens
 
     @abstractmethod
     def trim(self, length: int) -> None:

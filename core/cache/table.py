@@ -15,6 +15,12 @@ class RollingOptions:
     window: int = option(256, "most recent tokens kept", low=1, high=1_048_576, unit="tokens")
 
 
+@dataclass(frozen=True)
+class SinksOptions:
+    sinks: int = option(4, "first tokens kept for good", low=0, high=65_536, unit="tokens")
+    window: int = option(256, "most recent tokens kept besides them", low=1, high=1_048_576, unit="tokens")
+
+
 TECHNIQUES = (
     Technique(
         "cache",
@@ -49,5 +55,14 @@ TECHNIQUES = (
         "Jiang et al. 2023 (Mistral 7B), arXiv 2310.06825",
         "core.cache.rolling:Rolling",
         RollingOptions,
+    ),
+    Technique(
+        "cache",
+        "sinks",
+        "The first few tokens (attention sinks) and the most recent ones, at positions counted inside the cache.",
+        Exactness("exact_at", "sinks + window ≥ length"),
+        "Xiao et al. 2023 (StreamingLLM), arXiv 2309.17453",
+        "core.cache.sinks:Sinks",
+        SinksOptions,
     ),
 )
