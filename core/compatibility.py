@@ -82,6 +82,7 @@ def fitted(choice: Choice, info: ModelInfo | None) -> Choice:
 # Why a draft cannot be taken back.
 _FORGETS = {
     "rolling": "the rolling cache has already overwritten what stood in its place",
+    "h2o": "the h2o cache forgets what got the least attention, which the draft had a part in",
     "sinks": "the ring behind the sinks has already overwritten what stood in its place",
 }
 

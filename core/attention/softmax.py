@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,24 @@ class Softmax(Mechanism):
         self.reach: Reach = reach & Reach(0, site.window)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        kv = store.update(k, v)
-        return attend(q, kv, rows, self.reach & store.reach, self.site)
+        pattern = self.reach & store.reach
+        if store.cache.observes:
+            return self._observed(q, k, v, store, rows, pattern)
+        return attend(q, store.update(k, v), rows, pattern, self.site)
+
+    def _observed(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows, pattern: Pattern) -> Tensor:
+        """As `attend`, over a cache that is told what each part of the rows looked at before the next one looks."""
+        found, seen = [], []
+        weigh = partial(attention_weights, pattern=pattern, site=self.site)
+        for part in store.cache.parts(len(q)):
+            kv, own = store.update(k[part], v[part]), Rows(rows.positions[part], rows.probe)
+            found.append(attended(q[part], kv, own, pattern, self.site))
+            store.cache.observe(store.layer, q[part], kv, own.positions, weigh)
+            if rows.shown(self.site.layer):
+                seen.append(by_position(weigh(q[part], kv, own.positions), kv))
+        if seen:
+            rows.probe.attention(self.site.layer, *stacked(seen))
+        return torch.cat(found)
 
 
 def full(_options: Any, site: Site) -> Softmax:
@@ -44,6 +61,13 @@ def sink_window(options: SinkWindowOptions, site: Site) -> Softmax:
 
 def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> Tensor:
     """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32. The probe of `rows` sees the weights if it wants to."""
+    y = attended(q, kv, rows, pattern, site)
+    show(q, kv, rows, pattern, site)
+    return y
+
+
+def attended(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> Tensor:
+    """As `attend`, unseen by the probe."""
     if site.cap:
         weights = attention_weights(q, kv, rows.positions, pattern, site)
         values = kv.values.float().repeat_interleave(q.shape[1] // kv.values.shape[0], dim=0)
@@ -57,7 +81,6 @@ def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -
             scale=site.scale,
             enable_gqa=True,
         )[0, ..., : kv.values.shape[-1]].transpose(0, 1)
-    show(q, kv, rows, pattern, site)
     return y.float()
 
 
@@ -97,11 +120,11 @@ def show(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> 
         rows.probe.lap("attention")
         last = slice(-rows.probe.attention_rows, None)
         weights = attention_weights(q[last], kv, rows.positions[last], pattern, site)
-        rows.probe.attention(site.layer, *_by_position(weights, kv))
+        rows.probe.attention(site.layer, *by_position(weights, kv))
         rows.probe.lap("capture")
 
 
-def _by_position(weights: Tensor, kv: KeyValues) -> tuple[np.ndarray, np.ndarray]:
+def by_position(weights: Tensor, kv: KeyValues) -> tuple[np.ndarray, np.ndarray]:
     """Weights [H, T, S] float16 with positions [S] int32; of each position once, where heads or versions tell it apart."""
     if kv.positions.ndim == 1 and kv.versions is None:
         return weights.half().numpy(), kv.positions.int().numpy()

@@ -84,6 +84,9 @@ class Slots:
     positions: Tensor
 
 
+Weigh = Callable[[Tensor, KeyValues, Tensor], Tensor]
+
+
 class Cache(ABC):
     """Keys and values of earlier tokens, layer by layer.
 
@@ -92,6 +95,8 @@ class Cache(ABC):
 
     rewindable = True
     reach: Reach = FULL  # what the cache's own policy lets a query see
+    observes = False  # whether what attention sees decides what is kept
+    by_head = False  # whether heads or layers hold different tokens
 
     def __init__(self, options: Any, layout: Layout) -> None:
         self.layout = layout
@@ -100,6 +105,16 @@ class Cache(ABC):
     @abstractmethod
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         """Take k and v [T, G, D] of the next T tokens; what their queries may look at."""
+
+    def parts(self, rows: int) -> Sequence[slice]:
+        """The rows of a pass that attend together, where later ones depend on what `observe` was told of earlier ones."""
+        return [slice(0, rows)]
+
+    def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:  # noqa: B027
+        """Queries q [T, H, D] at `positions` [T] have attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
+
+    def end_prompt(self) -> None:  # noqa: B027
+        """The tokens so far are the whole prompt."""
 
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         """Room for the next `rows` tokens in plain buffers, for compiled attention; None where the policy needs more."""
@@ -151,13 +166,18 @@ class Buffers:
         self.keys[layer][:, start:end] = k.transpose(0, 1)
         self.values[layer][:, start:end] = v.transpose(0, 1)
 
-    def grow(self, capacity: int) -> None:
-        """Enlarge to `capacity` slots, keeping what is there."""
-        held, before = (self.keys, self.values), self.capacity
+    def resize(self, capacity: int) -> None:
+        """Room for `capacity` slots, keeping what is in those that there were before."""
+        held, both = (self.keys, self.values), min(capacity, self.capacity)
         self._allocate(capacity)
         for old, new in zip(held, (self.keys, self.values), strict=True):
             for kept, after in zip(old, new, strict=True):
-                after[:, :before] = kept
+                after[:, :both] = kept[:, :both]
+
+    def drop(self, first: int, count: int, held: int) -> None:
+        """Forget `count` of `held` slots from `first` on; those after them move up."""
+        for part in (*self.keys, *self.values):
+            part[:, first : held - count] = part[:, first + count : held].clone()
 
     def addresses(self, layer: int) -> tuple[int, int]:
         """Of the keys and of the values of `layer`."""

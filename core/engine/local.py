@@ -95,10 +95,14 @@ class LocalSession(Session):
         self._all.extend(tokens)
         fed = torch.tensor(self._all if isinstance(self.context.cache, Off) else tokens)
         with torch.inference_mode():
-            if self.fused is not None and len(fed) <= _FUSED_ROWS and self.fused.takes(self.context, len(fed)):
+            if self._compiles(len(fed)) and self.fused is not None and self.fused.takes(self.context, len(fed)):
                 return self._fused(self.fused, fed, all_logits)
             hidden = self._hidden(fed)
             return self.decoder.logits(hidden[-len(tokens) :] if all_logits else hidden[-1:], self.probe)
+
+    def _compiles(self, rows: int) -> bool:
+        """Captures of the compiled step have one position for each slot."""
+        return rows <= _FUSED_ROWS and not (self.probe.attention_layers and self.context.cache.by_head)
 
     def _hidden(self, fed: torch.Tensor) -> torch.Tensor:
         """[T, C] before the head, of many rows or of what has no compiled form."""
@@ -119,6 +123,10 @@ class LocalSession(Session):
     @property
     def length(self) -> int:
         return len(self._all)
+
+    def end_prompt(self) -> None:
+        with torch.inference_mode():
+            self.context.cache.end_prompt()
 
     def trim(self, length: int) -> None:
         self.context.trim(length)

@@ -74,6 +74,8 @@ class Generation:
             yield PrefillProgress(done + len(fed), self.prompt, self.clock.ms() - began)
             self.watch.look()
             chunk = self._next_chunk(chunk, self.clock.ms() - since)
+        with self.stages.charged("prefill"):
+            self.session.end_prompt()
         yield from self._told(logits, self._verdict(logits, []), began)
 
     def _next_chunk(self, chunk: int, took: float) -> int:
