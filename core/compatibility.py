@@ -79,15 +79,18 @@ def fitted(choice: Choice, info: ModelInfo | None) -> Choice:
     return replace(choice, options=options)
 
 
+# Why a draft cannot be taken back.
+_FORGETS = {
+    "rolling": "the rolling cache has already overwritten what stood in its place",
+    "h2o": "the h2o cache forgets what got the least attention, which the draft had a part in",
+    "sinks": "the ring behind the sinks has already overwritten what stood in its place",
+}
+
+
 def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refusal]:
-    if config.decoding.name == "autoregressive" or config.cache.name != "rolling":
-        return
-    yield Refusal(
-        "decoding",
-        config.decoding.name,
-        "a rejected draft must be taken back, and the rolling cache has already overwritten what stood in its place; "
-        "use cache.name=dynamic, static or off",
-    )
+    if config.decoding.name != "autoregressive" and config.cache.name in _FORGETS:
+        reason = f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        yield Refusal("decoding", config.decoding.name, reason)
 
 
 def _moefy_uses_no_more_experts_than_it_has(config: RunConfig) -> Iterator[Refusal]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Pattern, Reach
-from core.cache.base import Cache, KeyValues
+from core.cache.base import Cache, KeyValues, Versions
 from core.config import Choice
 from core.decoder.probe import Probe
 from core.layers import parse_layers
@@ -44,15 +44,16 @@ class Rows:
 
     def __init__(self, positions: Tensor, probe: Probe) -> None:
         self.positions, self.probe = positions, probe
-        self._masks: dict[tuple[Pattern, int, int, int], Tensor] = {}
+        self._masks: dict[tuple[Pattern, Versions | None, int, int, int], Tensor] = {}
 
-    def mask(self, pattern: Pattern, keys: Tensor) -> Tensor | None:
+    def mask(self, pattern: Pattern, keys: Tensor, versions: Versions | None = None) -> Tensor | None:
         """Bool [T, S] (or [H, T, S]) for keys at positions [S]; None when every key is visible."""
-        if len(self.positions) == 1 and pattern == Reach():
+        if len(self.positions) == 1 and pattern == Reach() and versions is None:
             return None
-        place = pattern, len(keys), int(keys[0]), int(keys[-1])
+        place = pattern, versions, len(keys), int(keys[0]), int(keys[-1])
         if place not in self._masks:
-            self._masks[place] = pattern.allowed(self.positions, keys)
+            seen = pattern.allowed(self.positions, keys)
+            self._masks[place] = seen if versions is None else seen & versions.allowed(self.positions)
         return self._masks[place]
 
     def shown(self, layer: int) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,13 +13,17 @@ from torch import Tensor
 
 from core.attention.mask import FULL, Reach
 
+if TYPE_CHECKING:
+    from core.decoder.rope import RopeTable
+
 
 @dataclass(frozen=True)
 class Layout:
     """What a cache must hold: KV heads of each layer (0 where a layer stores nothing), D, the most tokens of the run, and the
     number format.
 
-    sizes: of a key and of a value in each layer, where they are not D.
+    sizes: of a key and of a value in each layer, where they are not D. ropes: how the keys of each layer were rotated, None
+    for a layer that rotates nothing; none at all outside of a decoder.
     """
 
     kv_heads: tuple[int, ...]
@@ -27,6 +31,7 @@ class Layout:
     tokens: int
     dtype: torch.dtype
     sizes: tuple[tuple[int, int], ...] = ()
+    ropes: tuple[RopeTable | None, ...] = ()
 
     def size(self, layer: int) -> tuple[int, int]:
         """Numbers of a key and of a value of one head of `layer`."""
@@ -42,13 +47,32 @@ class Layout:
         return sum(map(self.layer_nbytes, range(len(self.kv_heads))))
 
 
+@dataclass(frozen=True, eq=False)
+class Versions:
+    """Slots [S] that only queries at positions from `since` on and before `until` see, each once in several forms."""
+
+    since: Tensor
+    until: Tensor
+
+    def allowed(self, queries: Tensor) -> Tensor:
+        """Bool [T, S] for query positions [T]."""
+        return (queries[:, None] >= self.since) & (queries[:, None] < self.until)
+
+
 @dataclass(frozen=True)
 class KeyValues:
-    """What a cache hands to attention: keys and values [G, S, D], and the position of each slot [S]."""
+    """What a cache hands to attention: keys and values [G, S, D], and the position of each slot [S], or [G, S] where heads
+    hold different tokens.
+
+    adapt: what turns queries [T, H, D], the last ones of the pass, into those that `keys` are to be multiplied with.
+    versions: which queries see a slot, where a token is there in several forms.
+    """
 
     keys: Tensor
     values: Tensor
     positions: Tensor
+    adapt: Callable[[Tensor], Tensor] | None = None
+    versions: Versions | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,9 @@ class Slots:
     positions: Tensor
 
 
+Weigh = Callable[[Tensor, KeyValues, Tensor], Tensor]
+
+
 class Cache(ABC):
     """Keys and values of earlier tokens, layer by layer.
 
@@ -72,6 +99,8 @@ class Cache(ABC):
 
     rewindable = True
     reach: Reach = FULL  # what the cache's own policy lets a query see
+    observes = False  # whether what attention sees decides what is kept
+    by_head = False  # whether heads or layers hold different tokens
 
     def __init__(self, options: Any, layout: Layout) -> None:
         self.layout = layout
@@ -81,6 +110,16 @@ class Cache(ABC):
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         """Take k and v [T, G, D] of the next T tokens; what their queries may look at."""
 
+    def parts(self, rows: int) -> Sequence[slice]:
+        """The rows of a pass that attend together, where later ones depend on what `observe` was told of earlier ones."""
+        return [slice(0, rows)]
+
+    def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:  # noqa: B027
+        """Queries q [T, H, D] at `positions` [T] have attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
+
+    def end_prompt(self) -> None:  # noqa: B027
+        """The tokens so far are the whole prompt."""
+
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         """Room for the next `rows` tokens in plain buffers, for compiled attention; None where the policy needs more."""
         return None
@@ -88,6 +127,11 @@ class Cache(ABC):
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""
         self.length += count
+
+    @property
+    def span(self) -> int:
+        """The most positions that a query of the run can be away from a key, plus one, for rotations that depend on it."""
+        return self.layout.tokens
 
     @abstractmethod
     def trim(self, length: int) -> None:
@@ -126,13 +170,18 @@ class Buffers:
         self.keys[layer][:, start:end] = k.transpose(0, 1)
         self.values[layer][:, start:end] = v.transpose(0, 1)
 
-    def grow(self, capacity: int) -> None:
-        """Enlarge to `capacity` slots, keeping what is there."""
-        held, before = (self.keys, self.values), self.capacity
+    def resize(self, capacity: int) -> None:
+        """Room for `capacity` slots, keeping what is in those that there were before."""
+        held, both = (self.keys, self.values), min(capacity, self.capacity)
         self._allocate(capacity)
         for old, new in zip(held, (self.keys, self.values), strict=True):
             for kept, after in zip(old, new, strict=True):
-                after[:, :before] = kept
+                after[:, :both] = kept[:, :both]
+
+    def drop(self, first: int, count: int, held: int) -> None:
+        """Forget `count` of `held` slots from `first` on; those after them move up."""
+        for part in (*self.keys, *self.values):
+            part[:, first : held - count] = part[:, first + count : held].clone()
 
     def addresses(self, layer: int) -> tuple[int, int]:
         """Of the keys and of the values of `layer`."""

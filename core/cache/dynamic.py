@@ -22,5 +22,5 @@ class Dynamic(Static):
         if needed > self.buffers.capacity:
             wanted = max(needed, 2 * self.buffers.capacity)
             # Copying again for the run's last tokens would cost more than the room that they take.
-            self.buffers.grow(self.layout.tokens if needed <= self.layout.tokens <= 2 * needed else wanted)
+            self.buffers.resize(self.layout.tokens if needed <= self.layout.tokens <= 2 * needed else wanted)
             self.positions = torch.arange(self.buffers.capacity)

@@ -14,16 +14,20 @@ from core.errors import RunFailed
 
 
 class Rolling(Cache):
-    """Position p lives in slot p mod window. Evicted tokens are gone, so a rewind is impossible."""
+    """Position p lives in slot p mod window, after the slots of the first tokens where `sinks` of them are kept.
+
+    Evicted tokens are gone, so a rewind is impossible.
+    """
 
     rewindable = False
+    sinks = 0
 
     def __init__(self, options: RollingOptions, layout: Layout) -> None:
         super().__init__(options, layout)
-        self.window = options.window
-        self.reach = Reach(0, self.window)
-        self.buffers = Buffers(layout, self.window)
-        self.positions = torch.full((self.window,), -1)  # of each slot; −1 is empty
+        self.window, self.size = options.window, self.sinks + options.window
+        self.reach = Reach(self.sinks, self.window)
+        self.buffers = Buffers(layout, self.size)
+        self.positions = torch.full((self.size,), -1)  # of each slot; −1 is empty
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         new = torch.arange(self.length, self.length + len(k))
@@ -31,40 +35,57 @@ class Rolling(Cache):
             return self._append(layer, k, v, new)
         # A chunk's first queries still see tokens that its last ones evict: attend over old and new, then keep the newest.
         held = self._held(self.length)
-        keys = torch.cat((self.buffers.keys[layer][:, held % self.window], k.transpose(0, 1).to(self.layout.dtype)), dim=1)
-        values = torch.cat((self.buffers.values[layer][:, held % self.window], v.transpose(0, 1).to(self.layout.dtype)), dim=1)
-        kept = new[-self.window :]
-        self.buffers.keys[layer][:, kept % self.window] = keys[:, -len(kept) :]
-        self.buffers.values[layer][:, kept % self.window] = values[:, -len(kept) :]
+        keys, values = (
+            torch.cat((part, fed.transpose(0, 1).to(self.layout.dtype)), dim=1)
+            for part, fed in zip(self._read(layer, self._slot(held)), (k, v), strict=True)
+        )
+        kept = self._held(self.length + len(k))
+        kept = kept[kept >= self.length]
+        for buffer, part in ((self.buffers.keys, keys), (self.buffers.values, values)):
+            buffer[layer][:, self._slot(kept)] = part[:, len(held) + kept - self.length]
         return KeyValues(keys, values, torch.cat((held, new)))
 
+    def _read(self, layer: int, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [G, S, D] of `slots` [S]."""
+        return self.buffers.keys[layer][:, slots], self.buffers.values[layer][:, slots]
+
     def _append(self, layer: int, k: Tensor, v: Tensor, new: Tensor) -> KeyValues:
-        self.buffers.write(layer, self.length % self.window, k, v)
-        filled = min(self.length + 1, self.window)
-        self.positions[self.length % self.window] = new[0]
+        slot = int(self._slot(new))
+        self.buffers.write(layer, slot, k, v)
+        filled = min(self.length + 1, self.size)
+        self.positions[slot] = new[0]
         return KeyValues(self.buffers.keys[layer][:, :filled], self.buffers.values[layer][:, :filled], self.positions[:filled])
 
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
-        narrower = any(reach.window is not None and reach.window < self.window for reach in reaches)
-        if rows > 1 or narrower or self.layout.dtype == torch.float16:
+        if rows > 1 or any(self._hides(reach) for reach in reaches) or self.layout.dtype == torch.float16:
             return None
-        first, end = self.length % self.window, min(self.length, self.window - 1)
+        first, end = int(self._slot(torch.tensor(self.length))), min(self.length, self.size - 1)
         positions = self.positions[: end + 1].clone()
         positions[first] = self.length
         return Slots(first, end, self.buffers, positions)
 
+    def _hides(self, reach: Reach) -> bool:
+        """Whether `reach` ends before what is held does."""
+        if reach.window is None:
+            return False
+        return reach.window < self.window or reach.sinks < self.sinks or reach.sink_reach is not None
+
     def advance(self, count: int) -> None:
         super().advance(count)
         held = self._held(self.length)
-        self.positions[held % self.window] = held
+        self.positions[self._slot(held)] = held
 
     def trim(self, length: int) -> None:
         if length < self.length:
-            raise RunFailed("the rolling cache cannot rewind: the tokens it evicted are gone; use cache.name=dynamic")
+            raise RunFailed("the cache cannot rewind: the tokens it evicted are gone; use cache.name=dynamic")
+
+    def _slot(self, positions: Tensor) -> Tensor:
+        return torch.where(positions < self.sinks, positions, self.sinks + (positions - self.sinks) % self.window)
 
     def _held(self, length: int) -> Tensor:
-        """Positions still in the ring after `length` tokens."""
-        return torch.arange(max(0, length - self.window), length)
+        """Positions still held after `length` tokens, in order."""
+        sinks = min(self.sinks, length)
+        return torch.cat((torch.arange(sinks), torch.arange(max(sinks, length - self.window), length)))
 
     @property
     def nbytes(self) -> int:
@@ -72,4 +93,4 @@ class Rolling(Cache):
 
     @property
     def tokens(self) -> int:
-        return min(self.length, self.window)
+        return min(self.length, self.size)

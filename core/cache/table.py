@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from core.technique import LOSSLESS, Exactness, Technique, option
 
+_GROUPS = (16, 32, 64, 128)
+
 
 @dataclass(frozen=True)
 class StaticOptions:
@@ -13,6 +15,33 @@ class StaticOptions:
 @dataclass(frozen=True)
 class RollingOptions:
     window: int = option(256, "most recent tokens kept", low=1, high=1_048_576, unit="tokens")
+
+
+@dataclass(frozen=True)
+class SinksOptions:
+    sinks: int = option(4, "first tokens kept for good", low=0, high=65_536, unit="tokens")
+    window: int = option(256, "most recent tokens kept besides them", low=1, high=1_048_576, unit="tokens")
+
+
+@dataclass(frozen=True)
+class QuantizedOptions:
+    bits: int = option(4, "bits of a stored number", choices=(8, 4, 2))
+    group_size: int = option(32, "tokens whose keys share scales; values share one over twice as many channels", choices=_GROUPS)
+    residual: int = option(24, "most recent tokens kept exact, at least", low=1, high=65_536, unit="tokens")
+    sinks: int = option(4, "first tokens kept exact", low=0, high=65_536, unit="tokens")
+
+
+@dataclass(frozen=True)
+class H2OOptions:
+    budget: float = option(0.2, "tokens held in each head; up to 1 a share of the run's", low=0.001, high=1_048_576)
+    recent: float = option(0.5, "most recent ones among them; up to 1 a share of the budget", low=0.0, high=1_048_576)
+
+
+@dataclass(frozen=True)
+class SnapKVOptions:
+    budget: float = option(0.25, "prompt tokens kept in each head; up to 1 a share of the prompt's", low=0.001, high=1_048_576)
+    window: int = option(32, "last prompt tokens, whose attention decides, and which stay", low=1, high=1024, unit="tokens")
+    kernel: int = option(7, "neighbouring positions that share the highest attention among them", low=1, high=63)
 
 
 TECHNIQUES = (
@@ -49,5 +78,41 @@ TECHNIQUES = (
         "Jiang et al. 2023 (Mistral 7B), arXiv 2310.06825",
         "core.cache.rolling:Rolling",
         RollingOptions,
+    ),
+    Technique(
+        "cache",
+        "sinks",
+        "The first few tokens (attention sinks) and the most recent ones, at positions counted inside the cache.",
+        Exactness("exact_at", "sinks + window ≥ length"),
+        "Xiao et al. 2023 (StreamingLLM), arXiv 2309.17453",
+        "core.cache.sinks:Sinks",
+        SinksOptions,
+    ),
+    Technique(
+        "cache",
+        "quantized",
+        "Keys quantized by channel and values by token, to a few bits; the most recent tokens stay exact.",
+        Exactness("exact_at", "residual ≥ length"),
+        "Liu et al. 2024 (KIVI), arXiv 2402.02750",
+        "core.cache.quantized:Quantized",
+        QuantizedOptions,
+    ),
+    Technique(
+        "cache",
+        "h2o",
+        "Heavy hitters: in each head the tokens that got the most attention so far, and the most recent ones.",
+        Exactness("exact_at", "budget ≥ length"),
+        "Zhang et al. 2023 (H2O), arXiv 2306.14048",
+        "core.cache.h2o:H2O",
+        H2OOptions,
+    ),
+    Technique(
+        "cache",
+        "snapkv",
+        "After the prompt, in each head only the tokens that the end of the prompt looks at; new tokens are all kept.",
+        Exactness("exact_at", "budget ≥ prompt"),
+        "Li et al. 2024 (SnapKV), arXiv 2404.14469",
+        "core.cache.snapkv:SnapKV",
+        SnapKVOptions,
     ),
 )

@@ -39,7 +39,14 @@ def pattern(config: RunConfig, length: int = _UNRUN, *, layer: int = 0, layers: 
 
 def cache_reach(config: RunConfig) -> Reach:
     """What the cache still holds of the tokens before a query."""
-    return Reach(0, config.cache.options.window) if config.cache.name == "rolling" else FULL
+    options = config.cache.options
+    match config.cache.name:
+        case "rolling":
+            return Reach(0, options.window)
+        case "sinks":
+            return Reach(options.sinks, options.window)
+        case _:
+            return FULL
 
 
 def _heatmap(reach: Pattern, held: Reach, length: int, labels: tuple[str, ...]) -> Heatmap:
@@ -62,6 +69,8 @@ def _notes(config: RunConfig, reach: Pattern, layers: int) -> tuple[str, ...]:
         notes.append(f"{config.attention.name} does not apply to this layer (layers={config.attention.options.layers})")
     if config.cache.name == "rolling":
         notes.append(f"the rolling cache holds {config.cache.options.window} tokens")
+    if config.cache.name == "sinks":
+        notes.append(f"the cache holds {config.cache.options.sinks} sinks and {config.cache.options.window} tokens")
     return tuple(notes)
 
 

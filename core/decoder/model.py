@@ -112,7 +112,7 @@ class Decoder:
     def embedded(self, tokens: Tensor, context: Context, probe: Probe) -> Tensor:
         """Where a pass begins: x [T, C] float32, with rotations for the positions after those of `context`."""
         for rope in self.ropes:
-            rope.reserve(context.length + len(tokens), context.cache.layout.tokens)
+            rope.reserve(context.length + len(tokens), context.cache.span)
         x = self.embed(tokens) * self.traits.embed_scale
         probe.lap("embed")
         return x

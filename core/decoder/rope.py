@@ -36,7 +36,16 @@ class RopeTable:
 
     def rotate(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """x [T, heads, D] rotated to `positions` [T]; the values past `size` stay."""
-        half = self.rope.size // 2
-        cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # [T, 1, size/2]
-        a, b = x[..., :half], x[..., half : 2 * half]
-        return torch.cat((a * cos - b * sin, b * cos + a * sin, x[..., 2 * half :]), dim=-1)
+        return _rotated(x, self.cos[positions][:, None], self.sin[positions][:, None])  # [T, 1, size/2]
+
+    def turned(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        """x [T, heads, D], which is rotated already, moved by `steps` positions [T] or [1], forwards or backwards."""
+        cos, sin = (part[steps.abs()][:, None] / self.cos[0] for part in (self.cos, self.sin))  # entry 0 is the gain alone
+        return _rotated(x, cos, sin * steps.sign()[:, None, None])
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """x [T, heads, D] by angles [T, 1, half]."""
+    half = cos.shape[-1]
+    a, b = x[..., :half], x[..., half : 2 * half]
+    return torch.cat((a * cos - b * sin, b * cos + a * sin, x[..., 2 * half :]), dim=-1)

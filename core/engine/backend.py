@@ -31,6 +31,9 @@ class Session(ABC):
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
         """Feed `tokens`; logits [n, V] float32 of the last token (n = 1), or of every one (n = len(tokens))."""
 
+    def end_prompt(self) -> None:  # noqa: B027
+        """What was fed so far is the whole prompt, which some caches now condense."""
+
     @abstractmethod
     def trim(self, length: int) -> None:
         """Forget all but the first `length` tokens, as if the others had never been fed."""

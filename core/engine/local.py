@@ -72,7 +72,8 @@ class LocalBackend(Backend):
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> LocalSession:
         found = mechanisms(config.attention, sites_of(self.decoder, capacity, self.kv_dtype, self.info))
         heads = tuple(mechanism.site.kv_heads if mechanism.stores else 0 for mechanism in found)
-        layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype)
+        ropes = tuple(block.attention.rope for block in self.decoder.blocks)
+        layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype, ropes=ropes)
         cache = config.cache.technique.load()(config.cache.options, layout)
         return LocalSession(self.decoder, Context(cache, found), probe, self.fused, self.prompt)
 
@@ -106,6 +107,10 @@ class LocalSession(Session):
     @property
     def length(self) -> int:
         return len(self._all)
+
+    def end_prompt(self) -> None:
+        with torch.inference_mode():
+            self.context.cache.end_prompt()
 
     def trim(self, length: int) -> None:
         self.context.trim(length)

@@ -18,6 +18,7 @@ from core.engine.verdict import Verdict, alternatives, rejected_of, round_of, to
 from core.engine.watch import Clock, Watch
 from core.errors import BadInput, RunFailed
 from core.events import Event, FinishReason, PrefillProgress, Round, RunRequest, Step, TextDelta, Token
+from core.models.limits import most_tokens
 
 _SLOWEST_BLIND = 0.5  # seconds between two looks at Stop, after which the next prefill chunk is halved
 _SLOWEST_CHUNK = 2000  # ms between two words of progress, after which it is halved too
@@ -31,7 +32,7 @@ class Generation:
         config, info = request.config, backend.info
         self.config, self.inspect, self.tokenizer = config, request.inspect, backend.tokenizer
         self.tokens, self.prompt = list(prompt), len(prompt)
-        self.context = info.context
+        self.context = most_tokens(config, info)
         self.limit = min(self.context, self.prompt + config.run.max_new_tokens)
         self.watch, self.clock, self.stages = watch, clock, Stages(clock, watch)
         self.session = backend.session(config, self.limit, watch)
@@ -73,6 +74,8 @@ class Generation:
             yield PrefillProgress(done + len(fed), self.prompt, self.clock.ms() - began)
             self.watch.look()
             chunk = self._next_chunk(chunk, self.clock.ms() - since)
+        with self.stages.charged("prefill"):
+            self.session.end_prompt()
         yield from self._told(logits, self._verdict(logits, []), began)
 
     def _next_chunk(self, chunk: int, took: float) -> int:

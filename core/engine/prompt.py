@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.errors import BadInput
 from core.events import RunRequest, Token
 from core.models.info import ModelInfo
+from core.models.limits import most_tokens
 from core.models.tokenizer import Tokenizer
 
 
@@ -12,10 +13,11 @@ def prompt_ids(request: RunRequest, tokenizer: Tokenizer, info: ModelInfo) -> tu
     """The prompt's token ids. BadInput: an empty prompt, one that fills the context, a cache too small for the run."""
     ids = request.prompt_tokens or _encoded(request, tokenizer)
     _refuse_strangers(ids, info)
-    if len(ids) + 1 > info.context:
+    if len(ids) + 1 > most_tokens(request.config, info):
         raise BadInput(
             f"the prompt has {len(ids)} tokens and the context of {info.name} is {info.context}, "
-            f"so at most {info.context - 1} leave room for a new one; shorten the prompt"
+            f"so at most {info.context - 1} leave room for a new one; shorten the prompt, or forget its "
+            "beginning with cache.name=sinks"
         )
     _refuse_small_buffer(request, len(ids), info)
     return tuple(ids)

@@ -9,6 +9,7 @@ from core.events import Estimate
 from core.hardware import memory_available
 from core.layers import parse_layers
 from core.models.info import ModelInfo
+from core.models.limits import most_tokens
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Held in memory against stored in the file: the scales of K-quants are unpacked to float32 for each 16 or 32 codes.
@@ -26,7 +27,7 @@ def estimate(info: ModelInfo, config: RunConfig, prompt_tokens: int = 0) -> Esti
 
     available: bytes that this machine has left.
     """
-    tokens = min(info.context or prompt_tokens, prompt_tokens + config.run.max_new_tokens)
+    tokens = min(most_tokens(config, info) or prompt_tokens, prompt_tokens + config.run.max_new_tokens)
     per_token = kv_bytes_per_token(info, config)
     parts = {
         "weights": weight_bytes(info, config),
@@ -54,6 +55,8 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
             return int(options.capacity or tokens)
         case "rolling":
             return min(tokens, int(options.window))
+        case "sinks":
+            return min(tokens, int(options.sinks + options.window))
         case _:
             capacity = _FIRST_CAPACITY
             while capacity < tokens:

@@ -31,6 +31,7 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
+        (DENSE, "decoding.name=prompt_lookup cache.name=sinks", "taken back, and the ring behind the sinks"),
         (MAMBA, "decoding.name=prompt_lookup engine.name=transformers", "recurrent state"),
         (MAMBA, "run.ignore_eos=true", "does not know the architecture mamba"),
         (DENSE, "engine.name=transformers cache.name=static", "its own growing one"),

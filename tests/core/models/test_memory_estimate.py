@@ -56,6 +56,7 @@ def test_that_the_cache_grows_with_heads_and_number_format() -> None:
         (["cache.name=static", "cache.capacity=900"], 900),
         (["cache.name=rolling", "cache.window=64"], 64),
         (["cache.name=rolling", "cache.window=640"], 300),
+        (["cache.name=sinks", "cache.sinks=4", "cache.window=64"], 68),
         (["cache.name=dynamic"], 512),
         (["cache.name=off"], 0),
     ],
