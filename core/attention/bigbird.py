@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.attention.mask import Part
-
-if TYPE_CHECKING:
-    from core.attention.mechanism import Mechanism, Site
-    from core.attention.table import BigBirdOptions
 
 
 @dataclass(frozen=True)
@@ -71,11 +67,3 @@ def _hashed(numbers: Any, seed: int) -> Any:
     for factor in (0x45D9F3B, 0x27D4EB2F):
         mixed = ((mixed ^ (mixed >> 16)) * factor) & 0x7FFFFFFF
     return mixed ^ (mixed >> 15)
-
-
-def bigbird(options: BigBirdOptions, site: Site) -> Mechanism:
-    """Window, global and random blocks."""
-    from core.attention.gathered import Gathered
-
-    drawn = options.block, options.window_blocks, options.global_blocks, options.random_blocks, options.seed
-    return Gathered(site, BigBird(*drawn, site.kv_heads))

@@ -35,9 +35,10 @@ class BlockTopk(Mechanism):
         if len(q) == 1 and held == FULL and len(kv.positions) == end:
             picks = [self._alone(q, slots, rows, kv)]
         else:
-            picks = [self._pick(part, q[part], rows.positions[part], slots, held) for part in torch.arange(len(q)).split(ROWS)]
+            parts = torch.split(torch.arange(len(q)), ROWS)
+            picks = [self._pick(part, q[part], rows.positions[part], slots, held) for part in parts]
         y = joined(q, kv, [picks], self.site)
-        show(q, kv, rows, self.site, held, lambda *queries: self._chosen(*queries, held)[..., kv.positions // self.block])
+        show(q, kv, rows, self.site, held, lambda queries, positions: self._shown(queries, positions, kv, held))
         return y
 
     def _summarize(self, kv: KeyValues, slots: Tensor, first: int, last: int) -> None:
@@ -49,10 +50,8 @@ class BlockTopk(Mechanism):
         keys = kv.keys[:, wanted.clamp(min=0)].float()  # [G, blocks, block, D]
         there = (wanted >= 0)[None, :, :, None]
         low, high = (keys.masked_fill(~there, edge) for edge in (torch.inf, -torch.inf))
-        if self.bounds:
-            found = torch.cat((low.amin(2), high.amax(2)), -1)
-        else:
-            found = keys.masked_fill(~there, 0).sum(2) / there.sum(2)
+        means = keys.masked_fill(~there, 0).sum(2) / there.sum(2)
+        found = torch.cat((low.amin(2), high.amax(2)), -1) if self.bounds else means
         self.summaries[:, first:last] = found.nan_to_num(0, 0, 0)
 
     def _chosen(self, q: Tensor, positions: Tensor, held: Reach) -> Tensor:
@@ -64,8 +63,13 @@ class BlockTopk(Mechanism):
         choice = reached & ~near & ~first  # [T, blocks]
         scores = self._scores(q, len(blocks)).masked_fill(~choice, -torch.inf)  # [G, T, blocks]
         best = scores.topk(min(self.blocks, len(blocks)), dim=-1, sorted=False).indices
-        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)  # noqa: FBT003
-        return (chosen & choice) | ((near | first) & (blocks <= own[:, None]))
+        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
+        seen: Tensor = (chosen & choice) | ((near | first) & (blocks <= own[:, None]))
+        return seen
+
+    def _shown(self, q: Tensor, positions: Tensor, kv: KeyValues, held: Reach) -> Tensor:
+        """Which keys that is: bool [G, T, S]."""
+        return self._chosen(q, positions, held)[..., kv.positions // self.block]
 
     def _scores(self, q: Tensor, count: int) -> Tensor:
         """Of the first `count` blocks, for each KV head: [G, T, count]. The last one may not be whole, and is not chosen."""

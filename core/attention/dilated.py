@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.attention.mask import Part
-
-if TYPE_CHECKING:
-    from core.attention.mechanism import Mechanism, Site
-    from core.attention.table import DilatedOptions
 
 
 @dataclass(frozen=True)
@@ -26,10 +22,3 @@ class Dilated:
     @property
     def parts(self) -> tuple[Part, ...]:
         return (Part(self, self.dilation),)
-
-
-def dilated(options: DilatedOptions, site: Site) -> Mechanism:
-    """Recent tokens with gaps."""
-    from core.attention.gathered import Gathered
-
-    return Gathered(site, Dilated(options.window, options.dilation))

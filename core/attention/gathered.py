@@ -33,7 +33,7 @@ class Pick:
 
 
 class Gathered(Mechanism):
-    """Attention over the keys that a pattern lets through. One row gathers what it sees; many rows gather what any of 64 see."""
+    """Attention over the keys that a pattern lets through. One row gathers what it sees, many what any of 64 see."""
 
     def __init__(self, site: Site, pattern: Sparse) -> None:
         super().__init__(site)
@@ -42,21 +42,22 @@ class Gathered(Mechanism):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
         kv, held = store.update(k, v), self.own & store.reach
-        parts = (Part(self.pattern),) if len(q) == 1 else self.pattern.parts
-        picks = [
-            rows.once((part, held), kv.positions, lambda part=part: list(picked(part, held, rows.positions, kv.positions)))
-            for part in parts
-        ]
-        y = joined(q, kv, picks, self.site)
+        y = joined(q, kv, rows.once((self.pattern, held), kv.positions, lambda: self._picks(rows, kv, held)), self.site)
         show(q, kv, rows, self.site, held, lambda _, positions: self.pattern.allowed(positions, kv.positions))
         return y
+
+    def _picks(self, rows: Rows, kv: KeyValues, held: Reach) -> list[list[Pick]]:
+        """Of each part of the pattern; one row sees all parts at once."""
+        alone = len(rows.positions) == 1
+        parts = (Part(self.pattern),) if alone else self.pattern.parts
+        return [list(picked(part, held, rows.positions, kv.positions)) for part in parts]
 
 
 def picked(part: Part, held: Reach, queries: Tensor, keys: Tensor) -> Iterator[Pick]:
     """For queries at positions [T], those with the same remainder together: the slots of keys at positions [S] they see."""
     order = torch.argsort(queries % part.period, stable=True)
     pattern: Pattern = within(part.pattern, held)
-    for rows in order.split(ROWS):
+    for rows in torch.split(order, ROWS):
         allowed = pattern.allowed(queries[rows], keys)
         yield pick(rows, allowed.view(-1, *allowed.shape[-2:]))
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.attention.mask import Part
-
-if TYPE_CHECKING:
-    from core.attention.mechanism import Mechanism, Site
-    from core.attention.table import LocalGlobalOptions
 
 
 @dataclass(frozen=True)
@@ -30,10 +26,3 @@ class LocalGlobal:
     @property
     def parts(self) -> tuple[Part, ...]:
         return (Part(self),)
-
-
-def local_global(options: LocalGlobalOptions, site: Site) -> Mechanism:
-    """A window and global tokens."""
-    from core.attention.gathered import Gathered
-
-    return Gathered(site, LocalGlobal(options.window, options.globals, options.every))

@@ -31,11 +31,12 @@ class Lsh(Mechanism):
         self.buckets[..., rows.positions] = self._buckets_of(k)
         near = rows.mask(Both(self.window, held), kv.positions)
         reached = rows.mask(Both(held, FULL), kv.positions)
-        assert near is not None and reached is not None
+        assert near is not None
+        assert reached is not None
         if len(q) == 1:
             y = joined(q, kv, [[_shared(self._seen(q, near, reached, kv))]], self.site)
         else:
-            parts = torch.arange(len(q)).split(ROWS)
+            parts = torch.split(torch.arange(len(q)), ROWS)
             picks = [Pick(part, None, self._seen(q[part], near[part], reached[part], kv)) for part in parts]
             y = joined(q, KeyValues(kv.keys.float(), kv.values.float(), kv.positions), [picks], self.site)
         show(q, kv, rows, self.site, held, lambda queries, positions: self._shown(queries, positions, kv, held))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-class Pattern(Protocol):
+class Pattern(Hashable, Protocol):
     """Which keys a query may see. Hashable, so that masks of equal patterns are made once."""
 
     def allowed(self, queries: Any, keys: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.attention.bigbird import BigBird
@@ -32,19 +32,19 @@ class Plan:
         return self.surely != self.possibly
 
 
-# What a query sees in any case, under the options of each technique and so many KV heads. Techniques that are not here
-# attend in another way than by weights on keys.
-_SURELY: dict[str, Callable[[Any, int], Pattern]] = {
-    "full": lambda _, heads: FULL,
-    "window": lambda options, heads: Reach(0, options.window),
-    "sink_window": lambda options, heads: Reach(options.sinks, options.window),
-    "dilated": lambda options, heads: Dilated(options.window, options.dilation),
-    "strided": lambda options, heads: Strided(options.window, options.stride),
-    "local_global": lambda options, heads: LocalGlobal(options.window, options.globals, options.every),
-    "bigbird": lambda o, heads: BigBird(o.block, o.window_blocks, o.global_blocks, o.random_blocks, o.seed, heads),
-    "block_topk": lambda options, heads: BigBird(options.block, options.local_blocks, options.sink_blocks),
-    "topk": lambda options, heads: Reach(0, 1),
-    "lsh": lambda options, heads: Reach(0, options.window),
+# What a query sees in any case, under the options of each technique. Techniques that are not here attend in another way than
+# by weights on keys.
+_SURELY: dict[str, Callable[[Any], Pattern]] = {
+    "full": lambda _: FULL,
+    "window": lambda options: Reach(0, options.window),
+    "sink_window": lambda options: Reach(options.sinks, options.window),
+    "dilated": lambda options: Dilated(options.window, options.dilation),
+    "strided": lambda options: Strided(options.window, options.stride),
+    "local_global": lambda options: LocalGlobal(options.window, options.globals, options.every),
+    "bigbird": lambda o: BigBird(o.block, o.window_blocks, o.global_blocks, o.random_blocks, o.seed),
+    "block_topk": lambda options: BigBird(options.block, options.local_blocks, options.sink_blocks),
+    "topk": lambda _: Reach(0, 1),
+    "lsh": lambda options: Reach(0, options.window),
 }
 _BY_CONTENT = frozenset({"block_topk", "topk", "lsh"})  # choose among the other keys
 
@@ -52,7 +52,9 @@ _BY_CONTENT = frozenset({"block_topk", "topk", "lsh"})  # choose among the other
 def plan_of(choice: Choice, kv_heads: int = 1, window: int = 0) -> Plan:
     """What the attention technique `choice` lets a layer see that slides by `window`, 0 if it does not."""
     own = Reach(0, window or None)
-    found = _SURELY.get(choice.name, _SURELY["full"])(choice.options, kv_heads)
+    found = _SURELY.get(choice.name, _SURELY["full"])(choice.options)
+    if isinstance(found, BigBird) and found.random_blocks:
+        found = replace(found, heads=kv_heads)
     surely = found & own if isinstance(found, Reach) else within(found, own)
     return Plan(surely, own if choice.name in _BY_CONTENT else surely)
 

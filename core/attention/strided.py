@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.attention.mask import Part, Reach
-
-if TYPE_CHECKING:
-    from core.attention.mechanism import Mechanism, Site
-    from core.attention.table import StridedOptions
 
 
 @dataclass(frozen=True)
@@ -38,10 +34,3 @@ class _Behind:
     def allowed(self, queries: Any, keys: Any) -> Any:
         distance = queries[:, None] - keys[None, :]
         return (distance >= self.window) & (distance % self.stride == 0)
-
-
-def strided(options: StridedOptions, site: Site) -> Mechanism:
-    """A window and every so many tokens before it."""
-    from core.attention.gathered import Gathered
-
-    return Gathered(site, Strided(options.window, options.stride))

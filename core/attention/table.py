@@ -45,7 +45,9 @@ class BigBirdOptions:
     block: int = option(32, "tokens of a block", low=1, high=65_536, unit="tokens")
     window_blocks: int = option(3, "most recent blocks a query sees, its own included", low=1, high=65_536, unit="blocks")
     global_blocks: int = option(1, "first blocks that every query sees", low=0, high=65_536, unit="blocks")
-    random_blocks: int = option(2, "blocks in between, drawn for each block of queries and KV head", low=0, high=64, unit="blocks")
+    random_blocks: int = option(
+        2, "blocks in between, drawn for each block of queries and KV head", low=0, high=64, unit="blocks"
+    )
     seed: int = option(0, "of the drawing", low=0, high=2**31 - 1)
     layers: str = layers_option()
 
@@ -67,7 +69,9 @@ class BlockTopkOptions:
 
 @dataclass(frozen=True)
 class TopkOptions:
-    k: int = option(64, "keys that each query and head sees: those with the highest scores", low=1, high=1_048_576, unit="tokens")
+    k: int = option(
+        64, "keys that each query and head sees: those with the highest scores", low=1, high=1_048_576, unit="tokens"
+    )
     layers: str = layers_option()
 
 
@@ -114,7 +118,7 @@ TECHNIQUES = (
         "Recent tokens with gaps between them, which reach further back for the same work.",
         Exactness("exact_at", "dilation = 1 and window ≥ length"),
         "Beltagy et al. 2020 (Longformer), arXiv 2004.05150",
-        "core.attention.dilated:dilated",
+        "core.attention.fixed:dilated",
         DilatedOptions,
     ),
     Technique(
@@ -123,7 +127,7 @@ TECHNIQUES = (
         "A short window, and one token in each stride before it.",
         Exactness("exact_at", "window ≥ length"),
         "Child et al. 2019 (Sparse Transformer), arXiv 1904.10509",
-        "core.attention.strided:strided",
+        "core.attention.fixed:strided",
         StridedOptions,
     ),
     Technique(
@@ -132,7 +136,7 @@ TECHNIQUES = (
         "A window, and tokens that every query sees: the first ones and one in so many.",
         Exactness("exact_at", "window ≥ length"),
         "Beltagy et al. 2020 (Longformer), arXiv 2004.05150",
-        "core.attention.local_global:local_global",
+        "core.attention.fixed:local_global",
         LocalGlobalOptions,
     ),
     Technique(
@@ -141,7 +145,7 @@ TECHNIQUES = (
         "Recent, first and random blocks of tokens; each KV head draws its own.",
         Exactness("exact_at", "block · window_blocks ≥ length + block"),
         "Zaheer et al. 2020 (BigBird), arXiv 2007.14062",
-        "core.attention.bigbird:bigbird",
+        "core.attention.fixed:bigbird",
         BigBirdOptions,
     ),
     Technique(

@@ -29,7 +29,7 @@ class Topk(Mechanism):
         kv, held = store.update(k, v), self.own & store.reach
         most = min(self.k, len(kv.positions))
         together = min(ROWS, max(1, _MOST_VALUES // (q.shape[1] * most * kv.values.shape[2])))
-        parts = zip(q.split(together), rows.positions.split(together), strict=True)
+        parts = zip(torch.split(q, together), torch.split(rows.positions, together), strict=True)
         y = torch.cat([self._attended(*part, kv, held) for part in parts])
         show(q, kv, rows, self.site, held, lambda queries, positions: self._sees(queries, positions, kv, held))
         return y
@@ -53,4 +53,4 @@ class Topk(Mechanism):
 
     def _sees(self, q: Tensor, positions: Tensor, kv: KeyValues, held: Reach) -> Tensor:
         scores, chosen = self._chosen(q, positions, kv, held)
-        return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, True).flatten(0, 1)  # noqa: FBT003
+        return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, True).flatten(0, 1)

@@ -74,7 +74,10 @@ def test_that_there_is_no_mass_to_tell_where_nothing_is_hidden(window: int | Non
 
 
 def test_that_captures_of_successive_rows_keep_their_mass() -> None:
-    parts = [(np.ones((2, 1, 3), np.float16), np.arange(3), None), (np.ones((2, 1, 4), np.float16), np.arange(4), np.zeros((2, 1)))]
+    parts = [
+        (np.ones((2, 1, 3), np.float16), np.arange(3), None),
+        (np.ones((2, 1, 4), np.float16), np.arange(4), np.zeros((2, 1))),
+    ]
     weights, keys, mass = stacked(parts)
     assert weights.shape == (2, 2, 4)
     assert len(keys) == 4

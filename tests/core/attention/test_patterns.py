@@ -32,10 +32,12 @@ def _in_bigbird(query: int, key: int) -> bool:
 
 PATTERNS: dict[str, Sees] = {
     "dilated attention.window=4 attention.dilation=3": lambda q, k: k in (q, q - 3, q - 6, q - 9),
-    "dilated attention.window=50 attention.dilation=1": lambda q, k: True,
+    "dilated attention.window=50 attention.dilation=1": lambda *_: True,
     "strided attention.window=5 attention.stride=4": lambda q, k: k > q - 5 or (q - k) % 4 == 0,
     "strided attention.window=2 attention.stride=7": lambda q, k: k in (q - 1, *range(q, -1, -7)),
-    "local_global attention.window=3 attention.globals=2 attention.every=9": lambda q, k: k > q - 3 or k in (0, 1, 9, 18, 27, 36),
+    "local_global attention.window=3 attention.globals=2 attention.every=9": lambda q, k: (
+        k > q - 3 or k in (0, 1, 9, 18, 27, 36)
+    ),
     "local_global attention.window=3 attention.globals=0 attention.every=0": lambda q, k: k > q - 3,
     "bigbird attention.block=4 attention.window_blocks=2 attention.random_blocks=0": _in_bigbird,
 }
@@ -68,9 +70,7 @@ RANDOM = "bigbird attention.block=3 attention.window_blocks=1 attention.global_b
 @pytest.mark.parametrize("rows", [64, 5])
 @pytest.mark.parametrize("chunks", [*CHUNKS.values(), [30, 4, 3]])
 @pytest.mark.parametrize("settings", [*PATTERNS, RANDOM])
-def test_that_masks_drawn_are_masks_used(
-    settings: str, chunks: list[int], rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_that_masks_drawn_are_masks_used(settings: str, chunks: list[int], rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathered, "ROWS", rows)
     mask = _drawn(settings)
     expected = plainly(lambda head, query, key: bool(mask[head // (HEADS // KV_HEADS), query, key]))
