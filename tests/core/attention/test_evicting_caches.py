@@ -62,7 +62,7 @@ def test_that_a_share_is_one_of_the_run_and_recent_tokens_one_of_the_budget() ->
 def test_that_evicting_caches_show_the_weights_at_their_positions(settings: str) -> None:
     probe, cache = Probe([0]), H2O(H2OOptions(10, 4), LAYOUT)
     attended(context_of(f"attention.name={settings}", site(), cache), [10, 27], probe)
-    weights, positions = probe.take_attention()[0]
+    weights, positions, _ = probe.take_attention()[0]
     assert weights.shape == (HEADS, 27, TOKENS)
     assert positions.tolist() == list(range(TOKENS))
     assert abs(weights.astype(float).sum(-1) - 1).max() < 1e-2

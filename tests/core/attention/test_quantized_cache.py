@@ -60,7 +60,7 @@ def test_that_captured_weights_count_each_token_once() -> None:
     probe = Probe([0])
     context = context_of("attention.name=full", site(), Quantized(QuantizedOptions(4, 4, 3, 2), LAYOUT))
     attended(context, [10, 27], probe)
-    weights, positions = probe.take_attention()[0]
+    weights, positions, _ = probe.take_attention()[0]
     assert positions.tolist() == list(range(TOKENS))
     assert np.abs(weights.astype(float).sum(-1) - 1).max() < 1e-2
 

@@ -78,7 +78,7 @@ def test_that_captured_weights_of_sinks_stand_at_their_positions_in_the_text() -
     layout = Layout((KV_HEADS,), SIZE, TOKENS, torch.float32, ropes=(rope,))
     context = Context(Sinks(SinksOptions(2, 5), layout), [Rotated(rope)])
     attended(context, [30, 7], probe)
-    weights, positions = probe.take_attention()[0]
+    weights, positions, _ = probe.take_attention()[0]
     assert weights.shape == (HEADS, 7, len(positions))
     assert set(positions[weights[0, -1] > 0]) == {0, 1, *range(TOKENS - 5, TOKENS)}
     assert abs(weights.sum(-1) - 1).max() < 1e-2

@@ -143,7 +143,7 @@ def test_that_captured_attention_equals_plain_torch() -> None:
         session.forward([3, 4])
         seen.append(probe.take_attention())
     for layer in (0, 2):
-        (compiled, at), (plain, expected_at) = seen[0][layer], seen[1][layer]
+        (compiled, at, _), (plain, expected_at, _) = seen[0][layer], seen[1][layer]
         assert at.tolist() == expected_at.tolist()
         assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
 
@@ -152,7 +152,7 @@ def test_that_a_ring_names_the_position_of_every_slot() -> None:
     decoder, probe = decoder_for(), Probe(attention_layers=(1,))
     ring = Rolling(RollingOptions(window=5), Layout((2,) * 3, 16, 200, torch.float32))
     passes(session_for(decoder, True, ring, probe=probe), (1,) * 12)
-    _, positions = probe.take_attention()[1]
+    _, positions, _ = probe.take_attention()[1]
     assert sorted(positions.tolist()) == [7, 8, 9, 10, 11]
     assert positions[11 % 5] == 11
 

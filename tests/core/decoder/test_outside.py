@@ -165,6 +165,6 @@ def test_that_both_kinds_of_attention_are_captured() -> None:
         session.forward([3, 4])
         seen.append(probe.take_attention())
     for layer in (0, 1):
-        (compiled, at), (plain, expected_at) = seen[0][layer], seen[1][layer]
+        (compiled, at, _), (plain, expected_at, _) = seen[0][layer], seen[1][layer]
         assert at.tolist() == expected_at.tolist()
         assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
