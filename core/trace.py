@@ -13,7 +13,9 @@ from core.events import (
     Failed,
     Loaded,
     LoadProgress,
+    NeedleMeasured,
     PrefillProgress,
+    QualityMeasured,
     Round,
     RoutingCaptured,
     RunFinished,
@@ -49,6 +51,8 @@ class Trace:
     capture_ended: CaptureEnded | None = None
     finished: RunFinished | None = None
     failed: Failed | None = None
+    quality: list[QualityMeasured] = field(default_factory=list)  # of the run's configuration; there may be no run
+    needles: list[NeedleMeasured] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)  # generated ones
     text: str = ""
     revision: int = 0
@@ -83,6 +87,15 @@ class Trace:
                 self.finished = event
             case Failed():
                 self.failed = event
+            case QualityMeasured():
+                self.quality.append(event)
+            case NeedleMeasured():
+                self.needles.append(event)
+
+    @property
+    def subject(self) -> RunStarted | QualityMeasured | NeedleMeasured | None:
+        """What tells the configuration, model and machine: the run, or what was measured where there is no run."""
+        return self.started or next(iter((*self.quality, *self.needles)), None)
 
     @property
     def prompt_tokens(self) -> tuple[Token, ...]:
@@ -95,7 +108,9 @@ class Trace:
 
     @property
     def live(self) -> bool:
-        return self.finished is None and self.failed is None
+        """Whether a run is going on."""
+        ended = self.finished is not None or self.failed is not None
+        return not ended and (self.started is not None or self.subject is None)
 
     def follow(self, kind: Callable[[], F]) -> F:
         """The trace's own follower of this kind, made at the first call, and up to date."""
@@ -117,6 +132,8 @@ class Trace:
         yield TextDelta(self.text)
         ends = (self.capture_ended, self.finished, self.failed)
         yield from (event for event in ends if event is not None)
+        yield from self.quality
+        yield from self.needles
 
 
 def record(events: Iterable[Event]) -> Trace:

@@ -93,5 +93,5 @@ def _ending(trace: Trace) -> str:
     if trace.failed is not None:
         return f"the run failed: {trace.failed.message}"
     if trace.finished is None:
-        return "the run is not finished"
+        return "the run is not finished" if trace.live else ""
     return "the run was stopped" if trace.finished.reason == "stopped" else ""
