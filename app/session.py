@@ -88,14 +88,14 @@ class Session:
         kept = self.columns if beside else self.columns[1:]
         if len(kept) == MOST_COLUMNS:
             raise BadInput(f"there are {MOST_COLUMNS} configurations already; remove one first")
-        made = Column(trace.started.config if trace.started else RunConfig(), trace)
+        made = Column(trace.subject.config if trace.subject else RunConfig(), trace)
         self.columns = [*kept, made] if beside else [made, *kept]
         if not beside and trace.started is not None:
             self.prompt, self.chat = trace.started.prompt, trace.started.chat
 
     def show(self, traces: list[Trace]) -> None:
         """Recorded runs in place of what is open; their prompt and configurations come with them."""
-        self.columns = [Column(trace.started.config if trace.started else RunConfig(), trace) for trace in traces]
+        self.columns = [Column(trace.subject.config if trace.subject else RunConfig(), trace) for trace in traces]
         started = traces[0].started
         if started is not None:
             self.prompt, self.chat = started.prompt, started.chat

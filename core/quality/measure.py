@@ -20,6 +20,7 @@ from core.quality.request import QualityRequest
 from core.quality.results import QualityMeasured, Segment
 from core.quality.scores import Scores, joined, scores
 from core.quality.text import beginning, read_text, text_tokens
+from core.quality.unmodified import same_quality
 
 
 @dataclass(frozen=True)
@@ -68,22 +69,28 @@ def measure_quality(
 
 
 class _Measurement:
-    """Both lanes over one stretch after another. session: the configuration's last one."""
+    """Both lanes over one stretch after another; where they are the same, one is read for both.
+
+    session: the configuration's last one.
+    """
 
     def __init__(self, ours: Lane, base: Lane, start: Sequence[int], watch: Watch) -> None:
         self._ours, self._base, self._start, self._watch = ours, base, start, watch
-        self._chunk = chunk_of(ours.backend.info.vocabulary, min(ours.limit, base.limit))
+        most = ours.limit if ours.limit == base.limit else base.limit // 2  # half of a limit is what a fresh session reads
+        self._chunk = chunk_of(ours.backend.info.vocabulary, most)
+        self._alike = ours.limit == base.limit and same_quality(ours.config, base.config)
         self.session: Session
 
     def scored(self, stretch: Stretch) -> Iterator[Scores]:
         """Scores of one chunk after another; only one chunk of logits of each lane is held."""
-        ours, base = (lane.reading(self._watch, self._start) for lane in (self._ours, self._base))
+        ours = self._ours.reading(self._watch, self._start)
+        base = None if self._alike else self._base.reading(self._watch, self._start)
         self.session = ours.session
         for first in range(0, len(stretch.targets), self._chunk):
             self._watch.look()
             rows = slice(first, first + self._chunk)
-            inputs = stretch.inputs[rows]
-            part = scores(ours.feed(inputs), base.feed(inputs), stretch.targets[rows])
+            logits = ours.feed(stretch.inputs[rows])
+            part = scores(logits, logits if base is None else base.feed(stretch.inputs[rows]), stretch.targets[rows])
             if not np.isfinite((part.nll, part.base_nll, part.kl)).all():
                 raise RunFailed(
                     "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "

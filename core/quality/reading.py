@@ -13,9 +13,9 @@ _LOGITS = 2**26  # bytes of the logits of a chunk
 _AGAIN = 2048  # tokens of a chunk that is read again, of which no logits are wanted
 
 
-def chunk_of(vocabulary: int, limit: int) -> int:
-    """Tokens fed at once: few enough that their logits stay small, and that half of `limit` holds them."""
-    return max(1, min(MOST_ROWS, _LOGITS // (4 * vocabulary), limit // 2))
+def chunk_of(vocabulary: int, most: int) -> int:
+    """Tokens fed at once: at most `most`, and few enough that their logits stay small."""
+    return max(1, min(MOST_ROWS, _LOGITS // (4 * vocabulary), most))
 
 
 class Reading:
