@@ -13,6 +13,8 @@ from core.config import RunConfig, from_dict
 from core.errors import BadInput
 from core.events import INSPECT, MEASURE, RunRequest, Token
 from core.files import replacing
+from core.quality.results import NeedleMeasured, QualityMeasured
+from core.quality.unmodified import same_quality
 from core.techniques import neighbours
 from core.trace import Trace
 
@@ -28,6 +30,12 @@ class Column:
     config: RunConfig = field(default_factory=RunConfig)
     trace: Trace | None = None
     repeats: list[Trace] = field(default_factory=list)
+
+    def measured(self, event: QualityMeasured | NeedleMeasured) -> None:
+        """Add to the trace of the same configuration; a trace of another one makes room for a new one without a run."""
+        if self.trace is None or self.trace.subject is None or not same_quality(self.trace.subject.config, event.config):
+            self.trace = Trace()
+        self.trace.add(event)
 
 
 @dataclass

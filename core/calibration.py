@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.models.tokenizer import Tokenizer
 
 _EXCERPT = 2000  # characters of a topic
+_TELLING = 50  # characters of a line that two topics do not share by chance
 _STRIDE = 7  # topics are taken evenly over the alphabet
 _CALIBRATING = 5  # of so many; the other topics are held out
 
@@ -12,13 +13,16 @@ _CALIBRATING = 5  # of so many; the other topics are held out
 def calibration_tokens(tokenizer: Tokenizer, count: int) -> list[int]:
     """Up to `count` tokens from the beginnings of topics, for techniques that must see a model at work before they change it.
 
-    No topic of `evaluation_text` is among them.
+    No line of `evaluation_text` is among them: topics quote each other, and those that quote a held-out one are left out.
     """
     tokens: list[int] = []
+    held_out = frozenset(evaluation_text().splitlines())
     for topic in _topics(0, _CALIBRATING):
+        excerpt = topic[:_EXCERPT]
         if len(tokens) >= count:
             break
-        tokens += tokenizer.encode(topic[:_EXCERPT] + "\n\n", special=not tokens)
+        if not any(len(line) > _TELLING and line in held_out for line in excerpt.splitlines()):
+            tokens += tokenizer.encode(excerpt + "\n\n", special=not tokens)
     return tokens[:count]
 
 

@@ -13,9 +13,7 @@ from core.events import (
     Failed,
     Loaded,
     LoadProgress,
-    NeedleMeasured,
     PrefillProgress,
-    QualityMeasured,
     Round,
     RoutingCaptured,
     RunFinished,
@@ -24,6 +22,8 @@ from core.events import (
     TextDelta,
     Token,
 )
+from core.quality.results import NeedleMeasured, QualityMeasured
+from core.quality.unmodified import same_quality
 
 
 class Follower(Protocol):
@@ -95,7 +95,8 @@ class Trace:
     @property
     def subject(self) -> RunStarted | QualityMeasured | NeedleMeasured | None:
         """What tells the configuration, model and machine: the run, or what was measured where there is no run."""
-        return self.started or next(iter((*self.quality, *self.needles)), None)
+        measured: list[QualityMeasured | NeedleMeasured] = [*self.quality, *self.needles]
+        return self.started or (measured[0] if measured else None)
 
     @property
     def prompt_tokens(self) -> tuple[Token, ...]:
@@ -105,6 +106,13 @@ class Trace:
     def all_tokens(self) -> list[Token]:
         """Prompt and generated tokens: entry i stands at position i."""
         return [*self.prompt_tokens, *self.tokens]
+
+    def take_quality(self, other: Trace | None) -> None:
+        """Keep what was measured of the same configuration before this run."""
+        measured: list[QualityMeasured | NeedleMeasured] = [] if other is None else [*other.quality, *other.needles]
+        for event in measured:
+            if self.subject is not None and same_quality(self.subject.config, event.config):
+                self.add(event)
 
     @property
     def live(self) -> bool:

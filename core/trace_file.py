@@ -12,18 +12,9 @@ from typing import Any, get_args
 
 from core.columns import Blob, Fault, Stored, decode, encode
 from core.errors import BadInput
-from core.events import (
-    AttentionCaptured,
-    Event,
-    NeedleMeasured,
-    QualityEvent,
-    QualityMeasured,
-    RoutingCaptured,
-    RunEvent,
-    Step,
-    Token,
-)
+from core.events import AttentionCaptured, Event, QualityEvent, RoutingCaptured, RunEvent, Step, Token
 from core.files import replacing
+from core.quality.results import NeedleMeasured, QualityMeasured
 from core.trace import Trace, record
 
 FORMAT, VERSION = "inference-playground trace", 1

@@ -14,9 +14,10 @@ from app.cli.outcome import interrupted
 from app.cli.terminal import ProgressLine, note, say, write_json
 from core import trace_file
 from core.errors import BadInput
-from core.events import Event, LoadProgress, NeedleMeasured, QualityMeasured, QualityProgress
+from core.events import Event, LoadProgress, QualityProgress
 from core.quality.figures import FIGURES, figures, needle_json, quality_json
 from core.quality.request import MeasureRequest, NeedleOptions, NeedleRequest, QualityOptions, QualityRequest, options_from
+from core.quality.results import NeedleMeasured, QualityMeasured
 from core.technique import options_of
 from core.trace import Trace
 from widgets.quantity import spoken

@@ -10,12 +10,13 @@ from core.charts.labelled import Labelled, capture_notes, options_text, special
 from core.charts.quality import agreement
 from core.compare import Comparison, Spread
 from core.config import RunConfig
-from core.events import NeedleMeasured, QualityMeasured, RunStarted
+from core.events import RunStarted
 from core.export.elements import Markup, element, table_element
 from core.export.figures import badge
 from core.export.numbers import digits, shown
 from core.export.tables import badges
 from core.metrics import METRICS, Metric
+from core.quality.results import NeedleMeasured, QualityMeasured
 from core.techniques import CATALOGUE
 from core.trace import Trace
 

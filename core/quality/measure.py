@@ -60,9 +60,8 @@ def measure_quality(
             found.append(part)
             yield _progress(found, scored)
     session = read.session
-    mode = "stream" if request.options.stream else "windows"
     yield QualityMeasured(
-        request.config, base_config, ours.info, name, mode, context, base_context,
+        request.config, base_config, ours.info, name, "stream" if request.options.stream else "windows", context, base_context,
         segments(joined(found), segment_bounds(scored, context, request.options.stream)),
         session.kv_bytes, session.kv_tokens, perf_counter() - began, environment(),
     )  # fmt: skip

@@ -64,6 +64,21 @@ class NeedleRequest:
 MeasureRequest = QualityRequest | NeedleRequest
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What a person chose to measure. column: the configuration's index, None for all of them. text: as in QualityRequest."""
+
+    options: QualityOptions | NeedleOptions = QualityOptions()
+    text: str = ""
+    column: int | None = None
+
+    def request(self, config: RunConfig) -> MeasureRequest:
+        """Of one configuration."""
+        if isinstance(self.options, NeedleOptions):
+            return NeedleRequest(config, self.text, self.options)
+        return QualityRequest(config, self.text, self.options)
+
+
 def options_from(kind: type, values: Mapping[str, Any]) -> Any:
     """`kind` with `values`, those that are None left out. Raises BadInput for a value out of its range."""
     given = {name: value for name, value in values.items() if value is not None}

@@ -37,7 +37,7 @@ def scores(logits: torch.Tensor, base: torch.Tensor, targets: Sequence[int]) -> 
     rows = max(1, _BLOCK // logits.shape[-1])
     with torch.inference_mode():
         wanted = torch.tensor(targets)
-        blocks = zip(logits.split(rows), base.split(rows), wanted.split(rows), strict=True)
+        blocks = zip(*(torch.split(part, rows) for part in (logits, base, wanted)), strict=True)
         return joined([_block(*block) for block in blocks])
 
 
