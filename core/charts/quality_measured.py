@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,19 +17,23 @@ from core.trace import Trace
 _HOW = "Press Measure in the Quality dock, or use the command quality: here "
 _MEASURES = {"perplexity": "Perplexity", "mean_kl": "Mean KL divergence", "same_top1": "Share of equal top tokens"}
 _UNMODIFIED = "unmodified"
+_DEFINITION = (
+    "Perplexity: exp(mean negative log-likelihood). Ratio: to that of the unmodified model. Mean KL: of the unmodified model's "
+    "next-token distribution to this one's, over the whole vocabulary. Same top 1 (measured): share of tokens where both find "
+    "the same one likeliest. ± se: standard error, from segments of the text."
+)
 
 
 def quality_figures(traces: Labelled) -> Chart:
     """A row for each measurement of each configuration."""
     found = [(label, measured) for label, trace in traces for measured in trace.quality]
     names = [part for name, metric in FIGURES.items() for part in (_heading(name), f"{metric.label} ± se")]
-    words = (f"{metric.label} ({metric.badge}): {metric.definition}" for metric in FIGURES.values())
     return Chart(
         name="quality_figures",
         title="Quality on a text",
         badge="derived",
-        definition=f"{'; '.join(words)}. Standard errors (derived) treat segments of the text as independent, not tokens.",
-        notes=tuple(dict.fromkeys(note for _, measured in found for note in _notes(measured))),
+        definition=_DEFINITION,
+        notes=_all_notes([measured for _, measured in found]),
         empty=f"{_HOW}perplexity, divergence and agreement stand beside the unmodified model, each with its standard error.",
         listing=Table(
             ("configuration", "techniques", "read as", *names, "tokens", "segments", "text"),
@@ -68,7 +72,7 @@ def quality_stream(traces: Labelled, *, measure: str = "perplexity") -> Chart:
         x_label="scored token",
         y_label=f"{FIGURES[measure].label} ({unit})" if unit else FIGURES[measure].label,
         series=tuple(_series(found, measure)),
-        notes=tuple(dict.fromkeys(note for label, _, last in found for note in (_told(label, last), *_notes(last)))),
+        notes=(*(_told(label, last) for label, _, last in found), *_all_notes([last for _, _, last in found])),
         empty=f"{_HOW}each configuration's perplexity runs along the text, and a drift is seen.",
     )
 
@@ -100,6 +104,11 @@ def _told(label: str, measured: QualityMeasured) -> str:
     error = "" if found["perplexity_se"] is None else f" ± {found['perplexity_se']:.2g}"
     held = f"{measured.kv_tokens} tokens held at the end"
     return f"{label} ({special(measured.config)}): perplexity {found['perplexity']:.4g}{error}, {held}"
+
+
+def _all_notes(measured: Sequence[QualityMeasured]) -> tuple[str, ...]:
+    """Each once."""
+    return tuple(dict.fromkeys(note for one in measured for note in _notes(one)))
 
 
 def _notes(measured: QualityMeasured) -> Iterator[str]:
