@@ -16,15 +16,6 @@ pytestmark = pytest.mark.skipif(not is_fetched(), reason="the default model is n
 PROMISED = {"perplexity", "perplexity_se", "base_perplexity", "mean_kl", "mean_kl_se", "same_top1", "tokens"}
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(
-        " ".join(f"Chapter {n}. The lighthouse stood on the rock, and the sea was calm that day." for n in range(12))
-    )
-    return path
-
-
 def _quality(*arguments):
     command = [sys.executable, "-m", "app", "quality", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -22,15 +22,6 @@ def window(request, tmp_path_factory):
         yield window
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text(
-        " ".join(f"Chapter {n}. The lighthouse stood on the rock, and the sea was calm that day." for n in range(12))
-    )
-    return path
-
-
 def test_that_every_configuration_is_measured_and_shown(qtbot, window, text):
     window.quality.set_text(str(text))
     window.quality.kind.choose("stream")
