@@ -87,7 +87,7 @@ def _series(found: list[tuple[str, int, QualityMeasured]], measure: str) -> Iter
     for label, column, measured in found:
         yield Series(label, *_points(measured, measure), "line", column)
     if measure == "perplexity" and found and not any(same_quality(last.config, last.base) for _, _, last in found):
-        yield Series(_UNMODIFIED, *_points(found[0][2], "base_perplexity"), "line", 0, "budget")
+        yield Series(_UNMODIFIED, *_points(found[0][2], "base_perplexity"), "line", 0, "other")
 
 
 def _points(measured: QualityMeasured, name: str) -> tuple[np.ndarray, np.ndarray]:

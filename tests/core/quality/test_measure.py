@@ -40,6 +40,15 @@ def test_that_a_window_scores_as_plain_torch_does(twin: Twin) -> None:
     assert _mean(found, "same_top1") == pytest.approx(float((base.argmax(-1) == ours.argmax(-1)).double().mean()))
 
 
+def test_that_the_transformers_engine_is_measured_too(engine: Engine, twin: Twin) -> None:
+    events = list(engine.measure(request(twin, "engine.name=transformers", "weights.name=cast", tokens=200, context=200)))
+    found = events[-1]
+    assert isinstance(found, QualityMeasured)
+    assert (found.config.engine.name, found.base.engine.name) == ("transformers", "local")
+    assert _mean(found, "nll") == pytest.approx(float(twin.nll(_tokens(twin, 201)).mean()), abs=0.05)
+    assert _mean(found, "kl") < 0.01
+
+
 def test_that_every_token_but_the_first_is_scored_once_in_windows(twin: Twin) -> None:
     found = measured(twin, tokens=250, context=60)
     tokens = _tokens(twin, 251)
