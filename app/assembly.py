@@ -58,6 +58,9 @@ def connect(window: Window) -> None:
     for dock in window.docks:
         if isinstance(dock.widget, DockPanel):
             dock.widget.export_requested.connect(window.files.export_chart)
+    window.quality.measure_requested.connect(window.runs.measure)
+    window.quality.stop_requested.connect(window.runs.stop)
+    window.quality.text_requested.connect(window.files.open_text)
 
 
 def _centre(window: Window) -> QWidget:

@@ -28,7 +28,7 @@ from widgets.docks.speculation import SpeculationDock
 PLANNED_PROMPT = 32  # tokens that a prompt which was never read is taken to have
 
 
-def make_docks(cards: ConfigurationsColumn, model: QWidget, history: HistoryView) -> list[Dock]:
+def make_docks(cards: ConfigurationsColumn, model: QWidget, quality: QualityDock, history: HistoryView) -> list[Dock]:
     """Every dock, in the order of its tabs."""
     return [
         Dock("configurations", "Configurations", cards, "left"),
@@ -39,7 +39,7 @@ def make_docks(cards: ConfigurationsColumn, model: QWidget, history: HistoryView
         Dock("model", "Model", model, "upper"),
         _charts("latency", "Latency", LatencyDock(), "lower"),
         _charts("memory", "Memory", MemoryDock(), "lower"),
-        _charts("quality", "Quality", QualityDock(), "lower"),
+        _charts("quality", "Quality", quality, "lower"),
         _charts("comparison", "Comparison", ComparisonDock(), "lower"),
         Dock("history", "History", history, "lower", history.refresh),
     ]

@@ -7,24 +7,25 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
-from app.messages import CompareJob, Envelope, Job, JobEnded, Ready
+from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, Ready, RunJob
 from app.outbox import Outbox
 from core.errors import BadInput, PlaygroundError
-from core.events import Event, Failed, RunRequest
+from core.events import Event, Failed
 from core.folders import cache_folder
 
 _LARGEST_LOG = 2**20  # bytes
 
 Stop = Callable[[], bool]
+T = TypeVar("T")
 
 
 class StopNumber(Protocol):
@@ -87,17 +88,20 @@ class Worker:
 
     def work(self, number: int, job: Job, stop: Stop) -> None:
         """Do one job. Whatever happens in it, its last envelope is JobEnded."""
-        if isinstance(job, CompareJob):
-            self._tell(number, 0, self._compare(self._engine, job.requests, job.repeats, stop))
-        else:
-            self._run(number, job.requests, stop)
+        match job:
+            case CompareJob():
+                self._tell(number, 0, self._compare(self._engine, job.requests, job.repeats, stop))
+            case MeasureJob():
+                self._each(number, job.requests, self._engine.measure, stop)
+            case RunJob():
+                self._each(number, job.requests, self._engine.run, stop)
         self._say(Envelope(number, 0, JobEnded(stop())))
 
-    def _run(self, number: int, requests: Sequence[RunRequest], stop: Stop) -> None:
+    def _each(self, number: int, requests: Sequence[T], work: Callable[[T, Stop], Iterable[Event]], stop: Stop) -> None:
         for column, request in enumerate(requests):
             if stop():
                 return
-            self._tell(number, column, ((column, event) for event in self._engine.run(request, stop)))
+            self._tell(number, column, _of_column(column, work(request, stop)))
 
     def _tell(self, number: int, column: int, events: Iterable[tuple[int, Event]]) -> None:
         """Pass on the events; the process outlives an error in the middle of them."""
@@ -106,6 +110,10 @@ class Worker:
                 self._say(Envelope(number, column, event))
         except Exception as error:
             self._say(Envelope(number, column, _failure(error)))
+
+
+def _of_column(column: int, events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
+    return ((column, event) for event in events)
 
 
 def _failure(error: Exception) -> Failed:

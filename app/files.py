@@ -108,6 +108,13 @@ class Files:
         self._window.session.save(path)
         self._window.messages.inform(f"The session is saved in {path}")
 
+    # Texts
+
+    def open_text(self) -> None:
+        """The file that quality is measured on."""
+        if path := self._ask_open("Text to measure on", "Text (*.txt *.md *.rst);;Any file (*)"):
+            self._window.quality.set_text(str(path))
+
     # Exports
 
     def export_chart(self, chart: Chart) -> None:

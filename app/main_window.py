@@ -27,13 +27,14 @@ from app.persistence import restore, store
 from app.pulse import Pulse
 from app.run_control import RunControl
 from app.runner import Runner
-from app.session import Session
+from app.session import LETTERS, Session
 from app.settings import Settings
 from core.config import RunConfig
 from core.errors import BadInput, PlaygroundError
 from core.trace import Trace
 from widgets import icons, theme
 from widgets.cards import ConfigurationsColumn
+from widgets.docks.quality import QualityDock
 from widgets.model_panel import ModelPanel
 from widgets.palette import Palette
 from widgets.prompt import PromptView
@@ -59,7 +60,9 @@ class Window(QMainWindow):
         self.messages, self.progress = MessageStrip(), ProgressStrip()
         self.cards, self.prompt, self.streams = ConfigurationsColumn(), PromptView(), StreamsView()
         self.model_panel, self.history_view = ModelPanel(), HistoryView(history)
-        self.docks = DockArea(self, make_docks(self.cards, self.model_panel, self.history_view))
+        quality = QualityDock()
+        self.quality = quality.controls
+        self.docks = DockArea(self, make_docks(self.cards, self.model_panel, quality, self.history_view))
         self.actions_ = Actions(self, commands(self))
         self.header = Header(self.actions_, session.repeats)
         self.palette_panel = Palette(self)
@@ -133,7 +136,10 @@ class Window(QMainWindow):
         return self.runner.busy
 
     def can_run(self) -> bool:
-        return self.is_idle() and self.engine.state != "dead" and bool(self.session.prompt.strip())
+        return self.can_measure() and bool(self.session.prompt.strip())
+
+    def can_measure(self) -> bool:
+        return self.is_idle() and self.engine.state != "dead"
 
     def has_run(self) -> bool:
         return bool(self.labelled())
@@ -164,6 +170,7 @@ class Window(QMainWindow):
         self._shown = [id(trace) for trace in self.session.traces]
         self.streams.set_traces(self.session.traces)
         show_runs(list(self.docks), self.session)
+        self.quality.set_columns(LETTERS[: len(self.session.columns)])
         self.plan()
         self.actions_.update()
 
@@ -193,6 +200,7 @@ class Window(QMainWindow):
             self.progress.busy(status.text, status.share, status.seconds_left)
         else:
             self.progress.idle(status.text)
+        self.quality.set_busy(self.is_busy())
         self.actions_.update()
 
     # Configurations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.events import Event, RunRequest
+from core.quality.request import MeasureRequest
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,14 @@ class CompareJob:
     repeats: int
 
 
-Job = RunJob | CompareJob
+@dataclass(frozen=True)
+class MeasureJob:
+    """Measure the quality of configurations one after another; request i is column i."""
+
+    requests: tuple[MeasureRequest, ...]
+
+
+Job = RunJob | CompareJob | MeasureJob
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from core.events import CompareProgress, Event, Loaded, LoadProgress, PrefillProgress, RunFinished, RunStarted, Step
+from core.events import (
+    CompareProgress,
+    Event,
+    Loaded,
+    LoadProgress,
+    PrefillProgress,
+    QualityProgress,
+    RunFinished,
+    RunStarted,
+    Step,
+)
 
 LETTERS = "ABCD"
 
@@ -57,6 +67,10 @@ class Progress:
                 self._tokens += len(event.tokens)
                 limit = self._limits[column]
                 self._say(f"{self._letter} writes: {self._tokens} tokens", self._tokens, limit)
+            case QualityProgress():
+                self._stage_at(event.stage)
+                so_far = f"{event.so_far:.0%} found" if event.stage == "needle" else f"perplexity {event.so_far:.4g}"
+                self._say(f"{self._letter} is measured: {so_far} so far", event.done, event.total)
             case RunFinished():
                 self._runs_done += 1
 

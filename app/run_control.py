@@ -11,6 +11,7 @@ from app.session import LETTERS
 from core.compatibility import refuse
 from core.config import RunConfig
 from core.errors import BadInput
+from core.quality.request import Measurement
 
 if TYPE_CHECKING:
     from app.main_window import Window
@@ -32,6 +33,12 @@ class RunControl:
         if self._window.can_run():
             self._window.docks.raise_dock("comparison")
             self._begin(self._window.runner.compare)
+
+    def measure(self, asked: Measurement) -> None:
+        """Measure the quality of the configurations, and show the dock where the results appear."""
+        if self._window.can_measure():
+            self._window.docks.raise_dock("quality")
+            self._begin(lambda: self._window.runner.measure(asked))
 
     def continue_from(self, column: int, position: int, token: int) -> None:
         """Go on from another token in one configuration."""

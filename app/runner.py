@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.messages import CompareJob, Envelope, Job, JobEnded, RunJob
+from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, RunJob
 from app.progress import Progress, Status
 from app.session import LETTERS, Column, Session
 from core.events import CompareProgress, Event, Failed, RunFinished, RunRequest, RunStarted, Step
+from core.quality.request import Measurement
+from core.quality.results import NeedleMeasured, QualityMeasured
 from core.trace import Trace
 
 
@@ -90,6 +92,12 @@ class Runner:
         """
         self._submit(self.session.requests(), tuple(range(len(self.session.columns))), self.session.repeats)
 
+    def measure(self, asked: Measurement) -> None:
+        """Measure the quality of every configuration, or of one. Raises BadInput for options that do not go together."""
+        places = tuple(range(len(self.session.columns))) if asked.column is None else (asked.column,)
+        requests = tuple(asked.request(self.session.columns[place].config) for place in places)
+        self._begin(MeasureJob(requests), places, Progress({}))
+
     def continue_from(self, column: int, position: int, token: int) -> None:
         """Run one configuration from a token chosen in its stream. Raises BadInput where there is no such place."""
         self._submit((self.session.continuation(column, position, token),), (column,))
@@ -112,12 +120,14 @@ class Runner:
         return update
 
     def _submit(self, requests: tuple[RunRequest, ...], places: tuple[int, ...], repeats: int = 0) -> None:
-        number = self.engine.submit(CompareJob(requests, repeats) if repeats else RunJob(requests))
-        columns = tuple(self.session.columns[place] for place in places)
-        for column in columns:
-            column.repeats = []
         limits = {place: request.config.run.max_new_tokens for place, request in zip(places, requests)}
-        self._job = _Job(number, places, columns, repeats, self.session.inspect, Progress(limits, repeats))
+        self._begin(CompareJob(requests, repeats) if repeats else RunJob(requests), places, Progress(limits, repeats), repeats)
+        for place in places:
+            self.session.columns[place].repeats = []
+
+    def _begin(self, job: Job, places: tuple[int, ...], progress: Progress, repeats: int = 0) -> None:
+        columns = tuple(self.session.columns[place] for place in places)
+        self._job = _Job(self.engine.submit(job), places, columns, repeats, self.session.inspect, progress)
 
     def _take(self, job: _Job, envelope: Envelope, update: Update) -> None:
         if isinstance(envelope.event, JobEnded):
@@ -131,7 +141,11 @@ class Runner:
                 job.pending[request] = Trace()
             case Failed(message=message):
                 update.errors.append(f"{LETTERS[place]}: {message}")
-        self._record(job, request, envelope.event, update)
+        if isinstance(envelope.event, QualityMeasured | NeedleMeasured):
+            job.columns[request].measured(envelope.event)
+            update.columns.add(place)
+        else:
+            self._record(job, request, envelope.event, update)
 
     def _record(self, job: _Job, request: int, event: Event, update: Update) -> None:
         """Grow the column's trace; a new one takes the place of the old one when its run starts."""
@@ -148,6 +162,7 @@ class Runner:
         """A run has begun or ended."""
         warms_up, column = job.is_warm_up(request), job.columns[request]
         if isinstance(event, RunStarted):
+            trace.take_quality(column.trace)
             column.trace = column.trace if job.keeps_warm_up and not warms_up else trace
             return
         if not warms_up or job.keeps_warm_up:

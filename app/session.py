@@ -13,6 +13,8 @@ from core.config import RunConfig, from_dict
 from core.errors import BadInput
 from core.events import INSPECT, MEASURE, RunRequest, Token
 from core.files import replacing
+from core.quality.results import NeedleMeasured, QualityMeasured
+from core.quality.unmodified import same_quality
 from core.techniques import neighbours
 from core.trace import Trace
 
@@ -28,6 +30,12 @@ class Column:
     config: RunConfig = field(default_factory=RunConfig)
     trace: Trace | None = None
     repeats: list[Trace] = field(default_factory=list)
+
+    def measured(self, event: QualityMeasured | NeedleMeasured) -> None:
+        """Add to the trace of the same configuration; a trace of another one makes room for a new one without a run."""
+        if self.trace is None or self.trace.subject is None or not same_quality(self.trace.subject.config, event.config):
+            self.trace = Trace()
+        self.trace.add(event)
 
 
 @dataclass
@@ -88,14 +96,14 @@ class Session:
         kept = self.columns if beside else self.columns[1:]
         if len(kept) == MOST_COLUMNS:
             raise BadInput(f"there are {MOST_COLUMNS} configurations already; remove one first")
-        made = Column(trace.started.config if trace.started else RunConfig(), trace)
+        made = Column(trace.subject.config if trace.subject else RunConfig(), trace)
         self.columns = [*kept, made] if beside else [made, *kept]
         if not beside and trace.started is not None:
             self.prompt, self.chat = trace.started.prompt, trace.started.chat
 
     def show(self, traces: list[Trace]) -> None:
         """Recorded runs in place of what is open; their prompt and configurations come with them."""
-        self.columns = [Column(trace.started.config if trace.started else RunConfig(), trace) for trace in traces]
+        self.columns = [Column(trace.subject.config if trace.subject else RunConfig(), trace) for trace in traces]
         started = traces[0].started
         if started is not None:
             self.prompt, self.chat = started.prompt, started.chat

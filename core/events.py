@@ -12,6 +12,7 @@ import numpy as np
 
 from core.config import RunConfig
 from core.models.info import ModelInfo
+from core.quality.results import NeedleMeasured, QualityMeasured
 
 # Where a token came from: given in the prompt, sampled by plain decoding, drafted and accepted,
 # put in place of a rejected draft, or won on top of a fully accepted draft.
@@ -213,10 +214,24 @@ class Failed:
     bad_input: bool
 
 
+@dataclass(frozen=True)
+class QualityProgress:
+    """How far a measurement of quality is. stage: `perplexity` or `needle`; done of total tokens.
+
+    so_far: the perplexity, or the share of needles found, of what is done.
+    """
+
+    stage: str
+    done: int
+    total: int
+    so_far: float
+
+
 RunEvent = (
     LoadProgress | Loaded | RunStarted | PrefillProgress | TextDelta | Step | Round
     | AttentionCaptured | RoutingCaptured | CaptureEnded | RunFinished | Failed
 )  # fmt: skip
+QualityEvent = QualityMeasured | NeedleMeasured
 
 
 @dataclass(frozen=True)
@@ -228,7 +243,7 @@ class CompareProgress:
     repeats: int
 
 
-Event = RunEvent | CompareProgress
+Event = RunEvent | QualityEvent | QualityProgress | CompareProgress
 
 
 @dataclass(frozen=True)

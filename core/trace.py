@@ -22,6 +22,8 @@ from core.events import (
     TextDelta,
     Token,
 )
+from core.quality.results import NeedleMeasured, QualityMeasured
+from core.quality.unmodified import same_quality
 
 
 class Follower(Protocol):
@@ -49,6 +51,8 @@ class Trace:
     capture_ended: CaptureEnded | None = None
     finished: RunFinished | None = None
     failed: Failed | None = None
+    quality: list[QualityMeasured] = field(default_factory=list)  # of the run's configuration; there may be no run
+    needles: list[NeedleMeasured] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)  # generated ones
     text: str = ""
     revision: int = 0
@@ -83,6 +87,16 @@ class Trace:
                 self.finished = event
             case Failed():
                 self.failed = event
+            case QualityMeasured():
+                self.quality.append(event)
+            case NeedleMeasured():
+                self.needles.append(event)
+
+    @property
+    def subject(self) -> RunStarted | QualityMeasured | NeedleMeasured | None:
+        """What tells the configuration, model and machine: the run, or what was measured where there is no run."""
+        measured: list[QualityMeasured | NeedleMeasured] = [*self.quality, *self.needles]
+        return self.started or (measured[0] if measured else None)
 
     @property
     def prompt_tokens(self) -> tuple[Token, ...]:
@@ -93,9 +107,18 @@ class Trace:
         """Prompt and generated tokens: entry i stands at position i."""
         return [*self.prompt_tokens, *self.tokens]
 
+    def take_quality(self, other: Trace | None) -> None:
+        """Keep what was measured of the same configuration before this run."""
+        measured: list[QualityMeasured | NeedleMeasured] = [] if other is None else [*other.quality, *other.needles]
+        for event in measured:
+            if self.subject is not None and same_quality(self.subject.config, event.config):
+                self.add(event)
+
     @property
     def live(self) -> bool:
-        return self.finished is None and self.failed is None
+        """Whether a run is going on."""
+        ended = self.finished is not None or self.failed is not None
+        return not ended and (self.started is not None or self.subject is None)
 
     def follow(self, kind: Callable[[], F]) -> F:
         """The trace's own follower of this kind, made at the first call, and up to date."""
@@ -117,6 +140,8 @@ class Trace:
         yield TextDelta(self.text)
         ends = (self.capture_ended, self.finished, self.failed)
         yield from (event for event in ends if event is not None)
+        yield from self.quality
+        yield from self.needles
 
 
 def record(events: Iterable[Event]) -> Trace:

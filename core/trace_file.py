@@ -12,12 +12,13 @@ from typing import Any, get_args
 
 from core.columns import Blob, Fault, Stored, decode, encode
 from core.errors import BadInput
-from core.events import AttentionCaptured, Event, RoutingCaptured, RunEvent, Step, Token
+from core.events import AttentionCaptured, Event, QualityEvent, RoutingCaptured, RunEvent, Step, Token
 from core.files import replacing
+from core.quality.results import NeedleMeasured, QualityMeasured
 from core.trace import Trace, record
 
 FORMAT, VERSION = "inference-playground trace", 1
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(RunEvent)}
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(RunEvent | QualityEvent)}
 _LARGEST = {"trace.json": 2**30, "arrays.bin": 2**31}  # bytes unpacked; a file that claims more is not ours
 
 
@@ -100,6 +101,12 @@ def _check(event: Event) -> None:
         case RoutingCaptured():
             if event.experts.ndim != 2 or event.experts.shape != event.weights.shape or not _are_experts(event):
                 raise Fault("a routing map is not [tokens, experts] with a weight each")
+        case NeedleMeasured():
+            if not event.recall.shape == event.log_probability.shape == (len(event.depths), len(event.lengths)):
+                raise Fault("a needle grid is not [depths, lengths]")
+        case QualityMeasured():
+            if not event.segments or min(segment.tokens for segment in event.segments) < 1:
+                raise Fault("a quality measurement has no tokens")
 
 
 def _are_experts(event: RoutingCaptured) -> bool:

@@ -25,6 +25,8 @@ from core.events import (
     Token,
 )
 from core.models.info import ModelInfo
+from core.quality.plan import segment_bounds
+from core.quality.results import NeedleMeasured, QualityMeasured, Segment
 from core.trace import Trace, record
 
 PROMPT = "Explain in one short paragraph why the sky is blue, and why sunsets are red."
@@ -40,6 +42,8 @@ INFO = ModelInfo(
     tied_head=True, chat_template="{{ messages }}",
 )  # fmt: skip
 
+ENVIRONMENT = {"cpu": "AMD EPYC 9R14", "threads": 2, "torch": "2.13.0+cpu", "platform": "Linux-6.8-x86_64"}
+
 
 def make_trace(
     config: RunConfig | None = None,
@@ -49,8 +53,40 @@ def make_trace(
     inspect: bool = True,
     finished: bool = True,
 ) -> Trace:
-    """A run of `config` as a trace. diverges_at: the generated token from which the text differs from other traces'."""
-    return record(make_events(config, seed=seed, diverges_at=diverges_at, inspect=inspect, finished=finished))
+    """A run of `config` as a trace, and where it is finished, what was measured of its quality.
+
+    diverges_at: the generated token from which the text differs from other traces'.
+    """
+    trace = record(make_events(config, seed=seed, diverges_at=diverges_at, inspect=inspect, finished=finished))
+    if finished:
+        trace.add(make_quality(config, seed=seed))
+        trace.add(make_needles(config, seed=seed))
+    return trace
+
+
+def make_quality(config: RunConfig | None = None, *, seed: int = 0, tokens: int = 3200, stream: bool = True) -> QualityMeasured:
+    """A configuration a little worse than the unmodified model, and worse along the text."""
+    draw, config = np.random.default_rng(0), config or RunConfig()
+    bounds = segment_bounds(tokens, tokens if stream else 100, stream)
+    parts = []
+    for number, (first, last) in enumerate(bounds):
+        base = 2.5 + float(draw.normal(0, 0.2))
+        loss = 0.05 * seed * (1 + number / len(bounds))
+        parts.append(Segment(first, last - first, base + loss, base, loss + 0.01, 0.9 - loss))
+    return QualityMeasured(
+        config, RunConfig(), INFO, "text.txt", "stream" if stream else "windows", tokens if stream else 100, 1600, tuple(parts),
+        1_000_000, 512, 12.5, ENVIRONMENT,
+    )  # fmt: skip
+
+
+def make_needles(config: RunConfig | None = None, *, seed: int = 0) -> NeedleMeasured:
+    """A sweep in which the deepest text is hardest."""
+    lengths, depths = (512, 1024, 2048), (0, 50, 100)
+    worse = np.linspace(0, 1, 3)[None, :] * np.ones((3, 1)) * (1 + seed)
+    return NeedleMeasured(
+        config or RunConfig(), INFO, "text.txt", lengths, depths, 2, np.clip(1 - worse / 2, 0, 1), -0.1 - worse, 3.5,
+        ENVIRONMENT,
+    )  # fmt: skip
 
 
 def make_events(
@@ -82,8 +118,7 @@ class _Run:
         yield LoadProgress("reading", 96_640_544, 96_640_544)
         yield Loaded(INFO, 0.84, 96_640_544)
         inspect = INSPECT if self.inspect else replace(INSPECT, top=0, attention_layers="", routing=False)
-        environment = {"cpu": "AMD EPYC 9R14", "threads": 2, "torch": "2.13.0+cpu", "platform": "Linux-6.8-x86_64"}
-        yield RunStarted(self.config, INFO, PROMPT, True, tuple(self.prompt), inspect, environment)
+        yield RunStarted(self.config, INFO, PROMPT, True, tuple(self.prompt), inspect, ENVIRONMENT)
         yield PrefillProgress(len(self.prompt), len(self.prompt), 41.0)
         yield from self._captures(-1, len(self.prompt), 0)
         yield from self._step(-1, [self.words[0]], ["sampled"])

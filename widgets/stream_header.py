@@ -83,10 +83,10 @@ class StreamHeader(QWidget):
 
 
 def _config_text(trace: Trace | None, reference: Trace | None) -> str:
-    if trace is None or trace.started is None:
+    if trace is None or trace.subject is None:
         return "not run yet" if trace is None else ""
-    against = reference.started.config if reference is not None and reference.started is not None else None
-    return headline(trace.started.config, against)
+    against = reference.subject.config if reference is not None and reference.subject is not None else None
+    return headline(trace.subject.config, against)
 
 
 def state_of(trace: Trace | None) -> tuple[str, float | None]:
@@ -104,6 +104,8 @@ def state_of(trace: Trace | None) -> tuple[str, float | None]:
         return f"prefill {last.done} of {last.total} tokens", _share(last.done, last.total)
     if trace.started is not None:
         return "prefill", None
+    if not trace.live:
+        return "measured, not run yet", None
     if trace.load is not None and trace.loaded is None:
         share = _share(trace.load.done, trace.load.total)
         return f"loading {share or 0:.0%} · {trace.load.stage}".replace("%", " %"), share

@@ -30,8 +30,8 @@ def add_model(parser: ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH|NAME", help="a folder, a .gguf file, a hub id owner/name, or default")
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """What overrides a configuration."""
+def add_assignments(parser: ArgumentParser) -> None:
+    """What overrides any part of a configuration."""
     parser.add_argument(
         "--set",
         nargs="+",
@@ -40,6 +40,11 @@ def add_settings(parser: ArgumentParser) -> None:
         metavar="family.key=value",
         help="such as weights.name=rtn weights.bits=4",
     )
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """What overrides a configuration, the limits of a run by names of their own."""
+    add_assignments(parser)
     parser.add_argument("--max-new-tokens", metavar="N")
     parser.add_argument("--seed", metavar="N")
     parser.add_argument("--ignore-eos", action="store_true", help="go on past the end-of-sequence token")
@@ -52,9 +57,10 @@ def add_config(parser: ArgumentParser) -> None:
 def configured(arguments: Namespace, base: Path | None) -> RunConfig:
     """The configuration in file `base`, or the default one, with what the arguments set. Raises BadInput."""
     config = RunConfig() if base is None else configs.read(base)
-    plain = {"run.max_new_tokens": arguments.max_new_tokens, "sampling.seed": arguments.seed}
+    given = vars(arguments)  # commands that generate nothing have no limits of a run
+    plain = {"run.max_new_tokens": given.get("max_new_tokens"), "sampling.seed": given.get("seed")}
     assignments = [f"{key}={value}" for key, value in plain.items() if value is not None]
-    if arguments.ignore_eos:
+    if given.get("ignore_eos"):
         assignments.append("run.ignore_eos=true")
     config = config.set([*arguments.set, *assignments])
     return config if arguments.model is None else dataclasses.replace(config, model=arguments.model)

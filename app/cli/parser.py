@@ -15,6 +15,7 @@ from core.errors import BadInput
 _COMMANDS = {
     "run": "run a prompt; the text goes to standard output as it comes",
     "compare": "run configurations in turns on one prompt, after a warm-up of each, and say how they differ",
+    "quality": "measure perplexity and divergence from the unmodified model on a text, or which hidden facts are found",
     "bench": "measure speed and memory of this program, transformers and llama.cpp in turns on one model",
     "techniques": "list every technique with its options, exactness and source",
     "models": "list the models on this machine, fetch one, or say what is in one",

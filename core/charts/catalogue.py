@@ -19,7 +19,9 @@ from core.charts.experts import expert_load, expert_routing
 from core.charts.labelled import Labelled
 from core.charts.latency_phases import latency_phases
 from core.charts.latency_tokens import latency_histogram, latency_tokens
+from core.charts.needle import needle
 from core.charts.quality import quality, quality_kl, quality_probability
+from core.charts.quality_measured import quality_figures, quality_stream
 from core.charts.speculation import acceptance, speculation_rounds, speculation_table
 from core.charts.uncertainty import entropy, probability
 from core.errors import BadInput
@@ -64,6 +66,9 @@ CHARTS: dict[str, Builder] = {
         Builder("speculation_table", "Text", "speculation", speculation_table, single=True),
         Builder("expert_routing", "Routing", "experts", expert_routing, single=True),
         Builder("expert_load", "Load", "experts", expert_load, single=True),
+        Builder("quality_figures", "Measured", "quality", quality_figures),
+        Builder("quality_stream", "Along the text", "quality", quality_stream),
+        Builder("needle", "Needle", "quality", needle, single=True),
         Builder("quality", "Agreement", "quality", quality),
         Builder("quality_kl", "KL divergence", "quality", quality_kl),
         Builder("quality_probability", "A's tokens", "quality", quality_probability),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from core.charts.palette import COLUMNS
+from core.config import RunConfig
 from core.events import Token
+from core.techniques import CATALOGUE, DEFAULTS
 from core.trace import Trace
 
 Labelled = Sequence[tuple[str, Trace]]
@@ -48,6 +51,20 @@ def token_labels(trace: Trace) -> tuple[str, ...]:
 def prefix(traces: Labelled, label: str) -> str:
     """`A: ` where several configurations are shown, else nothing."""
     return f"{label}: " if len(traces) > 1 else ""
+
+
+def special(config: RunConfig) -> str:
+    """The techniques that are not the default ones, with their options."""
+    chosen = [config.choice(family) for family in CATALOGUE]
+    words = [f"{one.family} {options_text(one.to_dict())}" for one in chosen if one.name != DEFAULTS[one.family]]
+    return "; ".join(words) or "as the model is: every technique at its default"
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """`window · window=256 layers=all`."""
+    name = options.get("name")
+    rest = " ".join(f"{key}={value}" for key, value in options.items() if key != "name" and value != "")
+    return " · ".join(part for part in (name, rest) if part)
 
 
 def capture_notes(traces: Labelled) -> tuple[str, ...]:
@@ -93,5 +110,5 @@ def _ending(trace: Trace) -> str:
     if trace.failed is not None:
         return f"the run failed: {trace.failed.message}"
     if trace.finished is None:
-        return "the run is not finished"
+        return "the run is not finished" if trace.live else ""
     return "the run was stopped" if trace.finished.reason == "stopped" else ""

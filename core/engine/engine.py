@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -23,6 +23,10 @@ from core.layers import parse_layers
 from core.memory import PeakMemory
 from core.models.find import describe, locate, resolve
 from core.models.info import ModelInfo
+from core.quality.measure import measure_quality
+from core.quality.needle import find_needles
+from core.quality.request import MeasureRequest, NeedleRequest, QualityRequest
+from core.quality.unmodified import unmodified
 
 
 def never() -> bool:
@@ -58,6 +62,23 @@ class Engine:
             return
         yield Loaded(prepared.backend.info, prepared.seconds, prepared.backend.weight_bytes)
         yield from _generated(prepared, request, stop, clock)
+
+    def measure(self, request: MeasureRequest, stop: Stop = never) -> Iterator[Event]:
+        """The events of one measurement of quality: LoadProgress, QualityProgress, then QualityMeasured or NeedleMeasured.
+
+        One that was stopped just ends. Raises BadInput and RunFailed as `run` does.
+        """
+        with self._out_of_memory_is_said(), suppress(Stopped):
+            info = yield from self._described(request.config.model, stop)
+            refuse(request.config, info)
+            plain = unmodified(request.config, info)
+            ours = yield from self._loaded(request.config, info, stop)
+            match request:
+                case QualityRequest():
+                    base = yield from self._loaded(plain, info, stop)
+                    yield from measure_quality(request, ours.backend, base.backend, plain, Watch(stop))
+                case NeedleRequest():
+                    yield from find_needles(request, ours.backend, Watch(stop))
 
     def _described(self, model: str, stop: Stop) -> Generator[LoadProgress, None, ModelInfo]:
         """What is known of the model, which is fetched first where that is needed. Its headers are read once."""

@@ -29,12 +29,13 @@ def report(
 
     A chart that is not drawn stands as its table. Raises BadInput when there is no run to report.
     """
-    begun = [(label, trace) for label, trace in traces if trace.started is not None]
+    begun = [(label, trace) for label, trace in traces if trace.subject is not None]
     if not begun:
         raise BadInput("there is no run to report: run first, or open a trace")
+    ran = any(trace.started is not None for _, trace in begun)
     parts = (
-        header(begun), summary(begun, comparison), prompt(begun), streams(begun), configuration(begun),
-        metrics(begun, comparison), *chart_sections(begun, comparison, svgs or {}, dark_svgs or {}),
+        header(begun), *((summary(begun, comparison), prompt(begun), streams(begun)) if ran else ()), configuration(begun),
+        *((metrics(begun, comparison),) if ran else ()), *chart_sections(begun, comparison, svgs or {}, dark_svgs or {}),
         model(begun), environment(begun), definitions(),
     )  # fmt: skip
     return page(begun, parts)
@@ -60,8 +61,8 @@ def save_report(
 
 
 def _head(traces: Labelled) -> Markup:
-    started = traces[0][1].started
-    name = started.info.name if started else ""
+    subject = traces[0][1].subject
+    name = subject.info.name if subject else ""
     return element(
         "head",
         element("meta", charset="utf-8"),

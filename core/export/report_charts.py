@@ -17,6 +17,8 @@ DRAWN = (640, 400)  # CSS pixels of a drawing: two stand side by side
 # More than one view of a chart, by its selection.
 _VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "attention_summary": ({"measure": "entropy"}, {"measure": "first"}, {"measure": "kept"}),
+    "quality_stream": ({"measure": "perplexity"}, {"measure": "mean_kl"}),
+    "needle": ({"measure": "log_probability"}, {"measure": "recall"}),
 }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.charts.labelled import Labelled, capture_notes
+from core.charts.labelled import Labelled, capture_notes, options_text, special
 from core.charts.quality import agreement
 from core.compare import Comparison, Spread
 from core.config import RunConfig
@@ -16,7 +16,8 @@ from core.export.figures import badge
 from core.export.numbers import digits, shown
 from core.export.tables import badges
 from core.metrics import METRICS, Metric
-from core.techniques import CATALOGUE, DEFAULTS
+from core.quality.results import NeedleMeasured, QualityMeasured
+from core.techniques import CATALOGUE
 from core.trace import Trace
 
 _FIGURES = ("ttft_ms", "tpot_ms", "decode_tokens_per_s", "weight_bytes", "kv_bytes")
@@ -30,8 +31,9 @@ _BADGES = {
 
 def header(traces: Labelled) -> Markup:
     """Title and what was run."""
-    names = dict.fromkeys(_started(trace).info.name for _, trace in traces)
-    words = "One run" if len(traces) == 1 else f"{len(traces)} configurations side by side"
+    names = dict.fromkeys(_subject(trace).info.name for _, trace in traces)
+    one = "One run" if traces[0][1].started is not None else "One configuration"
+    words = one if len(traces) == 1 else f"{len(traces)} configurations side by side"
     return element("header", element("h1", " · ".join(names)), element("p", words, class_="muted"))
 
 
@@ -43,7 +45,8 @@ def summary(traces: Labelled, comparison: Comparison | None) -> Markup:
 
 def prompt(traces: Labelled) -> Markup:
     """The prompt of the first run, and that of any other that had another one."""
-    texts = dict.fromkeys((_started(trace).prompt, _started(trace).chat, len(trace.prompt_tokens)) for _, trace in traces)
+    runs = [(trace.started, len(trace.prompt_tokens)) for _, trace in traces if trace.started is not None]
+    texts = dict.fromkeys((started.prompt, started.chat, count) for started, count in runs)
     blocks = (
         element("div", element("pre", text), element("p", _prompt_note(chat, count), class_="muted small"), class_="card")
         for text, chat, count in texts
@@ -53,7 +56,7 @@ def prompt(traces: Labelled) -> Markup:
 
 def configuration(traces: Labelled) -> Markup:
     """Every setting; what differs from the first configuration is marked."""
-    configs = [_started(trace).config for _, trace in traces]
+    configs = [_subject(trace).config for _, trace in traces]
     rows = (_setting_row(name, values) for name, values in _settings(traces, configs).items())
     body = element("table", _head(("setting", *(label for label, _ in traces))), element("tbody", *rows))
     return element("section", element("h2", "Configuration"), element("div", body, class_="card scroll"))
@@ -71,7 +74,7 @@ def metrics(traces: Labelled, comparison: Comparison | None) -> Markup:
 
 def model(traces: Labelled) -> Markup:
     """The shape of each model once."""
-    infos = {_started(trace).info.path: _started(trace).info for _, trace in traces}
+    infos = {_subject(trace).info.path: _subject(trace).info for _, trace in traces}
     shapes = {info.name: {**dataclasses.asdict(info), "weight_bytes": info.weight_bytes} for info in infos.values()}
     cards = (_facts(name, _shape(shape)) for name, shape in shapes.items())
     return element("section", element("h2", "Model"), *cards)
@@ -80,7 +83,7 @@ def model(traces: Labelled) -> Markup:
 def environment(traces: Labelled) -> Markup:
     """What the runs ran on, once where it is the same."""
     alike: dict[str, list[str]] = {}
-    facts = {label: _flat(_started(trace).environment) for label, trace in traces}
+    facts = {label: _flat(_subject(trace).environment) for label, trace in traces}
     for label, found in facts.items():
         alike.setdefault(repr(found), []).append(label)
     cards = (_facts(", ".join(labels) if len(alike) > 1 else "", facts[labels[0]]) for labels in alike.values())
@@ -94,9 +97,9 @@ def definitions() -> Markup:
     return element("section", element("h2", "Badges"), body)
 
 
-def _started(trace: Trace) -> RunStarted:
-    assert trace.started is not None  # `report` leaves out traces that never began
-    return trace.started
+def _subject(trace: Trace) -> RunStarted | QualityMeasured | NeedleMeasured:
+    assert trace.subject is not None  # `report` leaves out traces that never began
+    return trace.subject
 
 
 def _head(names: Sequence[str], numbers: Sequence[str] = (), more: Sequence[str] = ()) -> Markup:
@@ -112,7 +115,7 @@ def _card(index: int, traces: Labelled, comparison: Comparison | None) -> Markup
     return element(
         "article",
         element("span", label, class_=f"letter column-{label}"),
-        element("p", _special(_started(trace).config), class_="small"),
+        element("p", special(_subject(trace).config), class_="small"),
         *((element("p", follows, class_="muted small"),) if (follows := _follows(index, traces)) else ()),
         element("dl", *figures, class_="figures"),
         class_="card",
@@ -121,19 +124,6 @@ def _card(index: int, traces: Labelled, comparison: Comparison | None) -> Markup
 
 def _figure(metric: Metric, value: float | None) -> Markup:
     return element("div", element("dt", metric.label), element("dd", shown(value, metric.unit)))
-
-
-def _special(config: RunConfig) -> str:
-    """The techniques that are not the default ones."""
-    chosen = [config.choice(family) for family in CATALOGUE]
-    words = [f"{one.family} {_options(one.to_dict())}" for one in chosen if one.name != DEFAULTS[one.family]]
-    return "; ".join(words) or "as the model is: every technique at its default"
-
-
-def _options(options: Mapping[str, Any]) -> str:
-    name = options.get("name")
-    rest = " ".join(f"{key}={value}" for key, value in options.items() if key != "name" and value != "")
-    return " · ".join(part for part in (name, rest) if part)
 
 
 def _follows(index: int, traces: Labelled) -> str:
@@ -163,11 +153,15 @@ def _settings(traces: Labelled, configs: list[RunConfig]) -> dict[str, list[str]
     exact = {family: [str(config.choice(family).technique.exactness) for config in configs] for family in CATALOGUE}
     rows = {"model": [str(each["model"]) for each in plain]}
     for family in CATALOGUE:
-        rows[family] = [f"{_options(each[family])}  ({kind})" for each, kind in zip(plain, exact[family])]
+        rows[family] = [f"{options_text(each[family])}  ({kind})" for each, kind in zip(plain, exact[family])]
     for name in ("sampling", "run"):
-        rows[name] = [_options(each[name]) for each in plain]
-    rows["inspect"] = [_options(dataclasses.asdict(_started(trace).inspect)) for _, trace in traces]
+        rows[name] = [options_text(each[name]) for each in plain]
+    rows["inspect"] = [_inspect(trace) for _, trace in traces]
     return rows
+
+
+def _inspect(trace: Trace) -> str:
+    return "" if trace.started is None else options_text(dataclasses.asdict(trace.started.inspect))
 
 
 def _setting_row(name: str, values: list[str]) -> Markup:

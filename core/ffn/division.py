@@ -31,7 +31,7 @@ from core.weights.native import Native
 
 _TOKENS = 2048
 _RIDGE = 0.5  # of the inputs' mean square
-_VERSION = 1  # of what is learned and how
+_VERSION = 2  # of what is learned and how
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from core.errors import BadInput
-from core.events import AttentionCaptured, TextDelta
+from core.events import AttentionCaptured, QualityProgress, TextDelta
 
 ROUNDS = 2000
 
@@ -18,6 +18,11 @@ class Engine:
     def run(self, request, stop):
         yield TextDelta(request.prompt)
         yield from getattr(self, f"_{request.prompt}")(stop)
+
+    def measure(self, request, stop):
+        yield QualityProgress("perplexity", 1, 2, 9.5)
+        while not stop():
+            time.sleep(0.01)
 
     def _talk(self, stop):
         for index in range(ROUNDS):

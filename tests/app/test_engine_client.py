@@ -11,9 +11,11 @@ import pytest
 
 from app.engine_client import EngineClient
 from app.engine_process import Factories
-from app.messages import CompareJob, JobEnded, RunJob
+from app.messages import CompareJob, JobEnded, MeasureJob, RunJob
+from core.config import RunConfig
 from core.errors import RunFailed
-from core.events import Failed, RunRequest, TextDelta
+from core.events import Failed, QualityProgress, RunRequest, TextDelta
+from core.quality.request import QualityRequest
 from tests.app import engines
 
 ODD = Factories("tests.app.engines:Engine", "tests.app.engines:compare")
@@ -53,6 +55,10 @@ def _running(event):
 
 def _names_itself(event):
     return _running(event) and event.text in ("talk", "capture")
+
+
+def _measuring(event):
+    return isinstance(event, QualityProgress)
 
 
 def _do(client, job):
@@ -207,3 +213,11 @@ def test_that_no_engine_outlives_the_window():
 def test_that_the_client_needs_neither_torch_nor_qt():
     script = "import sys, app.engine_client; assert not {'torch', 'PySide6', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_that_a_measurement_tells_of_progress_and_stops(client):
+    client.submit(MeasureJob((QualityRequest(RunConfig()), QualityRequest(RunConfig()))))
+    _poll_until(client, _measuring)
+    client.stop()
+    assert _poll_until(client, _ended)[-1].event == JobEnded(stopped=True)
+    assert client.state == "idle"

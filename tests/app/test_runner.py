@@ -2,12 +2,13 @@
 
 from collections import deque
 
-from app.messages import CompareJob, Envelope, JobEnded
+from app.messages import CompareJob, Envelope, JobEnded, MeasureJob
 from app.runner import Runner
 from app.session import Column, Session
 from core.config import RunConfig
-from core.events import CompareProgress, Failed, LoadProgress
-from tests.traces import make_events
+from core.events import CompareProgress, Failed, LoadProgress, QualityProgress
+from core.quality.request import Measurement, NeedleOptions, NeedleRequest, QualityOptions
+from tests.traces import make_events, make_needles, make_quality
 
 
 class ScriptedEngine:
@@ -135,3 +136,57 @@ def test_that_removing_a_configuration_while_it_runs_harms_nobody():
     runner.drain()
     assert kept.trace is not None
     assert runner.session.columns == [kept]
+
+
+def test_that_a_measurement_joins_the_run_of_the_same_configuration():
+    runner, engine = _runner(2)
+    runner.run()
+    for column in range(2):
+        engine.say(column, make_events())
+    engine.say(0, [JobEnded(False)])
+    runner.drain()
+    before = runner.session.traces
+    runner.measure(Measurement(QualityOptions(tokens=100)))
+    assert isinstance(engine.jobs[-1], MeasureJob)
+    engine.say(1, [LoadProgress("reading", 1, 2), QualityProgress("perplexity", 50, 100, 12.5)])
+    runner.drain()
+    assert runner.status.text == "B is measured: perplexity 12.5 so far"
+    assert runner.status.share == 0.5
+    engine.say(1, [make_quality(RunConfig().set(["run.max_new_tokens=9"])), JobEnded(False)])
+    update = runner.drain()
+    assert update.columns == {1}
+    assert update.ended
+    assert update.finished == []
+    assert runner.session.traces == before
+    assert [len(trace.quality) for trace in before] == [0, 1]
+
+
+def test_that_a_measurement_of_another_configuration_takes_the_place_of_the_run():
+    runner, engine = _runner(2)
+    runner.run()
+    engine.say(0, [*make_events(), JobEnded(False)])
+    runner.drain()
+    changed = RunConfig().set(["cache.name=rolling"])
+    runner.session.columns[0].config = changed
+    runner.measure(Measurement(NeedleOptions(), "text.txt", 0))
+    assert engine.jobs[-1].requests == (NeedleRequest(changed, "text.txt", NeedleOptions()),)
+    engine.say(0, [make_needles(changed), JobEnded(False)])
+    runner.drain()
+    trace = runner.session.columns[0].trace
+    assert trace.started is None
+    assert trace.subject.config == changed
+    assert runner.session.columns[1].trace is None
+
+
+def test_that_a_new_run_keeps_what_was_measured_of_its_configuration():
+    runner, engine = _runner(1)
+    for config in (RunConfig(), RunConfig().set(["cache.name=rolling"])):
+        runner.measure(Measurement())
+        engine.say(0, [make_quality(config), JobEnded(False)])
+        runner.drain()
+        runner.run()
+        engine.say(0, [*make_events(), JobEnded(False)])
+        runner.drain()
+        trace = runner.session.columns[0].trace
+        assert trace.finished is not None
+        assert len(trace.quality) == (config == RunConfig())
