@@ -13,6 +13,7 @@ from torch import Tensor
 from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Mechanism, Rows, Store
+from core.attention.showing import show_reach
 from core.attention.softmax import Softmax, attend
 from core.cache.base import Cache, KeyValues, Layout
 from core.cache.dynamic import Dynamic
@@ -42,7 +43,9 @@ class Hidden(Mechanism):
         self.pattern = known.reach
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        return attend(q, store.update(k, v), rows, self.pattern & store.reach, self.site)
+        kv = store.update(k, v)
+        show_reach(q, kv, rows, self.site, self.pattern, store.reach)
+        return attend(q, kv, rows, self.pattern & store.reach, self.site)
 
 
 class RowByRow(Hidden):
