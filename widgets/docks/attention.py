@@ -17,6 +17,7 @@ from core.config import RunConfig
 from core.errors import BadInput
 from core.models.info import ModelInfo
 from core.trace import Trace
+from widgets.chart_view import ChartView
 from widgets.docks.panel import DockPanel
 from widgets.docks.selector import Selector, SelectorRow
 from widgets.labels import quiet_label
@@ -47,7 +48,7 @@ class AttentionDock(DockPanel):
         self.passes.whole.toggled.connect(self.redraw)
         self.column.insertWidget(0, SelectorRow(self.which, self.layer, self.head, self.veil, self.measure))
         self.column.insertWidget(1, self.passes)
-        self.deck["heads"].canvas.picked.connect(self._show_head)
+        self.deck.made.connect(self._set_up)
         self.prepare()
 
     def set_config(self, config: RunConfig, info: ModelInfo | None, length: int) -> None:
@@ -81,6 +82,10 @@ class AttentionDock(DockPanel):
         if key == "pattern":
             return self._pattern()
         return self._map() if self._trace().attention else self._pattern()
+
+    def _set_up(self, key: str, view: ChartView) -> None:
+        if key == "heads":
+            view.canvas.picked.connect(self._show_head)
 
     def _show_head(self, row: int, head: int) -> None:
         """Open the map of a layer and head that was picked in the summary."""
