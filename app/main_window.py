@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
 from PySide6.QtWidgets import QApplication, QMainWindow
 
 from app.actions import Actions
@@ -69,7 +69,6 @@ class Window(QMainWindow):
         self.pulse = Pulse(self)
         self.show_session(session)
         restore(self)
-        self.pulse.start()
 
     # What is open
 
@@ -271,6 +270,11 @@ class Window(QMainWindow):
         paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
         self.attempt(lambda: self.files.open_from(paths))
         event.acceptProposedAction()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Work that can wait begins once the window has been seen, so that nothing takes the processor from opening it."""
+        super().paintEvent(event)
+        self.pulse.start()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self.pulse.stop()

@@ -36,7 +36,9 @@ class Pulse:
         return self._tokenizer is not None
 
     def start(self) -> None:
-        self._timer.start()
+        """Beat from now on; nothing where it does already."""
+        if not self._timer.isActive():
+            self._timer.start()
 
     def stop(self) -> None:
         self._timer.stop()

@@ -5,11 +5,13 @@ import json
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QObject, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QWidget
 
 from app import screenshot
 from app.session import Session
-from app.window import application
+from app.settings import Settings
+from app.window import application, build_window
 from core import trace_file
 from core.config import RunConfig
 from core.errors import BadInput
@@ -36,6 +38,15 @@ def test_that_traces_stand_side_by_side_with_their_prompt_and_configurations(win
     assert [view.trace for view in window.streams.columns] == list(traces)
     assert window.prompt.prompt() == traces[0].started.prompt
     assert window.cards.configs()[1] == SPECULATING
+
+
+def test_that_the_engine_starts_once_the_window_is_painted(qtbot, tmp_path, traces):
+    hidden = build_window(Settings(), traces=traces)
+    QTest.qWait(300)
+    assert hidden.engine.pid is None
+    hidden.close()
+    with shown_window(qtbot, tmp_path, traces=traces) as shown:
+        wait_for(qtbot, lambda: shown.engine.pid is not None)
 
 
 @pytest.mark.parametrize("dock", DOCKS)
