@@ -64,6 +64,8 @@ class Recorder:
 
 def _map(step: int, layer: int, weights: np.ndarray, keys: np.ndarray, begin: int, end: int) -> AttentionCaptured:
     """Queries from position `begin` to `end`, over the keys before `end`: later ones belonged to rejected drafts."""
-    seen = keys < end
-    kept = weights[:, : end - begin, seen].astype(np.float16)
-    return AttentionCaptured(step, layer, begin, kept, keys[seen].astype(np.int32))
+    weights, seen = weights[:, : end - begin], keys < end
+    if not seen.all():
+        weights, keys = weights[:, :, seen], keys[seen]
+    kept = np.ascontiguousarray(weights, np.float16), np.ascontiguousarray(keys, np.int32)
+    return AttentionCaptured(step, layer, begin, *kept)

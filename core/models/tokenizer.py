@@ -29,9 +29,10 @@ BYTE_ALPHABET = _byte_alphabet()
 
 def byte_level(token: str) -> bytes:
     """The bytes of a token of a byte-level vocabulary; one outside its alphabet stands for itself."""
-    if all(character in BYTE_ALPHABET for character in token):
-        return bytes(BYTE_ALPHABET[character] for character in token)
-    return token.encode()
+    try:
+        return bytes(map(BYTE_ALPHABET.__getitem__, token))
+    except KeyError:
+        return token.encode()
 
 
 def sentence_piece(token: str) -> bytes:
