@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_config(parser)
     add_settings(parser)
     parser.add_argument("--inspect", action="store_true", help="record attention, routing and alternatives; this costs time")
-    parser.add_argument("--inspect-layers", metavar="LAYERS", help="the same, with attention of these layers alone: 0-9, last:8")
+    parser.add_argument("--inspect-layers", metavar="LAYERS", help="the same, but attention of these alone: 0-9, last:8")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write tokens, metrics and phases")
     parser.add_argument("--trace", type=Path, metavar="OUT", help="write the whole run, to be opened in the window")
 
