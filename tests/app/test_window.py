@@ -15,7 +15,7 @@ from app.window import application, build_window
 from core import trace_file
 from core.config import RunConfig
 from core.errors import BadInput
-from tests.app.windows import shown_window, wait_for
+from tests.app.windows import shown_window, wait_for, wait_idle
 from tests.traces import make_trace
 from widgets import theme
 
@@ -135,10 +135,11 @@ def test_that_a_session_is_saved_and_opened(window, tmp_path):
     assert window.cards.configs()[1] == SPECULATING
 
 
-def test_that_a_trace_is_saved_and_dropped_on_the_window_again(window, tmp_path, traces):
+def test_that_a_trace_is_saved_and_dropped_on_the_window_again(qtbot, window, tmp_path, traces):
     path = tmp_path / "run.trace"
     window.files.save_trace_to(1, path)
     _drop(window, path)
+    wait_idle(qtbot, window)
     assert [column.config for column in window.session.columns] == [SPECULATING]
     assert window.streams.columns[0].trace.text == traces[1].text
 
@@ -152,10 +153,11 @@ def test_that_a_trace_is_saved_and_dropped_on_the_window_again(window, tmp_path,
         ("other.json", b"{}", "not a session"),
     ],
 )
-def test_that_a_wrong_file_is_said_in_place_and_changes_nothing(window, tmp_path, traces, name, content, said):
+def test_that_a_wrong_file_is_said_in_place_and_changes_nothing(qtbot, window, tmp_path, traces, name, content, said):
     path = tmp_path / name
     path.write_bytes(content)
     _drop(window, path)
+    wait_idle(qtbot, window)
     assert window.messages.isVisible()
     assert said in window.messages.text.text()
     assert window.session.traces == traces
@@ -236,6 +238,7 @@ def test_that_a_kept_run_opens_from_the_history(qtbot, window, traces):
     wait_for(qtbot, lambda: window.history_view.model.rowCount() == 1)
     window.history_view.table.selectRow(0)
     qtbot.keyClick(window.history_view.table, Qt.Key.Key_Return)
+    wait_idle(qtbot, window)
     assert window.session.columns[0].trace.text == traces[0].text
     assert window.session.columns[1].trace is traces[1]
 
