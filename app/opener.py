@@ -9,6 +9,8 @@ from functools import partial
 from time import monotonic
 
 from app.progress import Status
+from core.charts.labelled import token_labels
+from core.charts.latency_phases import stages
 from core.errors import BadInput
 from core.trace import Trace
 from core.trace_file import Progress
@@ -82,7 +84,14 @@ class Opener:
 
 
 def _read(opening: _Opening, reads: Sequence[Read]) -> list[Trace]:
-    return [read(partial(_tell, opening, index / len(reads), 1 / len(reads))) for index, read in enumerate(reads)]
+    return [_warm(read(partial(_tell, opening, index / len(reads), 1 / len(reads)))) for index, read in enumerate(reads)]
+
+
+def _warm(trace: Trace) -> Trace:
+    """With what several views derive from a whole run."""
+    stages(trace)
+    token_labels(trace)
+    return trace
 
 
 def _tell(opening: _Opening, before: float, part: float, share: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QWidget
 
 from core.charts.attention_map import chart_of
@@ -24,6 +24,7 @@ from widgets.labels import quiet_label
 from widgets.theme import GRID, small_font
 
 _MEASURES = {"entropy": "entropy", "first": "first tokens", "last": "recent tokens", "kept": "kept by the other's pattern"}
+_DRAW_FOR = 0.01  # seconds of placing passes in the map in one frame; the rest comes in the next ones
 
 
 class AttentionDock(DockPanel):
@@ -49,6 +50,8 @@ class AttentionDock(DockPanel):
         self.column.insertWidget(0, SelectorRow(self.which, self.layer, self.head, self.veil, self.measure))
         self.column.insertWidget(1, self.passes)
         self.deck.made.connect(self._set_up)
+        self._rest = QTimer(self, singleShot=True, interval=0)
+        self._rest.timeout.connect(self.redraw)
         self.prepare()
 
     def set_config(self, config: RunConfig, info: ModelInfo | None, length: int) -> None:
@@ -99,7 +102,9 @@ class AttentionDock(DockPanel):
         layer, head, step = self.layer.number(), self.head.number(MEAN), self.passes.step
         if self._growing.trace is not self._trace() or self._growing.of != (layer, head, step):
             self._growing = GrowingMap(self._trace(), layer, head, step)
-        chart = chart_of(trace, layer, head, self._growing.update())
+        chart = chart_of(trace, layer, head, self._growing.update(most=_DRAW_FOR))
+        if not self._growing.complete:
+            self._rest.start()
         if chart.heatmap is None or self.veil.isChecked():
             return chart
         return replace(chart, heatmap=replace(chart.heatmap, overlay=None))
