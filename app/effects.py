@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.charts.latency_phases import stages
 from core.compatibility import with_technique
 from core.config import RunConfig
 from core.errors import BadInput
@@ -83,9 +84,9 @@ def _change(name: str, part: str, now: Estimate, then: Estimate) -> str:
 
 def _phase(trace: Trace, phase: str) -> str:
     """Mean time of a phase over the passes after the prefill."""
-    passes = [step for step in trace.steps if step.index >= 0]
-    spent = sum(ms for step in passes for name, ms in step.phases.items() if name.rpartition(".")[2] == phase)
-    return f"{phase} {spoken(spent / len(passes), 'ms')} a pass" if passes and spent else ""
+    passes = [stage for stage in stages(trace) if stage.name != "prefill"]
+    count, spent = sum(stage.steps for stage in passes), sum(stage.phases.get(phase, 0.0) for stage in passes)
+    return f"{phase} {spoken(spent / count, 'ms')} a pass" if count and spent else ""
 
 
 def _speed(metrics: dict[str, float | None]) -> str:

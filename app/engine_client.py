@@ -21,15 +21,18 @@ POLL_FOR = 0.01  # seconds of unpacking in one poll
 
 
 class EngineClient:
-    """One engine process at a time. death: why the process ended, in one sentence; empty while it lives."""
+    """One engine process at a time, started with the first poll or job, so that a window that opens has the processor first.
+
+    death: why the process ended, in one sentence; empty while it lives.
+    """
 
     def __init__(self, factories: Factories = ENGINE) -> None:
         self._factories = factories
         self._last_job = 0
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
-        self._link = EngineLink(self._factories)
+    def _reset(self) -> None:
+        self._started: EngineLink | None = None
         self._ready = False
         self._incoming: Iterator[Envelope | Ready] = iter(())  # what is left of the batch that came last
         self._open: list[int] = []
@@ -50,7 +53,14 @@ class EngineClient:
 
     @property
     def pid(self) -> int | None:
-        return self._link.pid
+        """None until the process is started."""
+        return None if self._started is None else self._started.pid
+
+    @property
+    def _link(self) -> EngineLink:
+        if self._started is None:
+            self._started = EngineLink(self._factories)
+        return self._started
 
     def submit(self, job: Job) -> int:
         """Queue a job; its number comes back in its envelopes. Raises RunFailed when the process has ended."""
@@ -75,6 +85,8 @@ class EngineClient:
     def poll(self) -> list[Envelope]:
         """What the engine has said since the last poll, in order; what takes longer to unpack is left for the next one."""
         said, self._withdrawn = self._withdrawn, []
+        if self.death:
+            return said
         until = monotonic() + POLL_FOR
         while monotonic() < until:
             message = next(self._incoming, None)
@@ -88,14 +100,18 @@ class EngineClient:
 
     def restart(self) -> None:
         """A fresh process in place of the present one, dead or alive; its jobs are forgotten."""
-        self._link.close()
-        self._start()
+        self._end()
+        self._reset()
 
     def close(self) -> None:
-        """End the process."""
-        self._link.close()
+        """End the process; no other one is started."""
+        self._end()
         self.death = "the engine has been closed"
         self._open = []
+
+    def _end(self) -> None:
+        if self._started is not None:
+            self._started.close()
 
     def _concerns(self, message: Envelope | Ready) -> TypeGuard[Envelope]:
         """Take note of a message; whether it is one for the window."""
@@ -116,7 +132,7 @@ class EngineClient:
         if self._stop_by is not None and monotonic() > self._stop_by:
             self._overdue, self._stop_by = True, None
             self._link.kill()
-        if self.death or not self._link.lost or self._link.exit_code is None:
+        if not self._link.lost or self._link.exit_code is None:
             return []
         self.death = self._cause(self._link.exit_code)
         failed = [Envelope(number, self._column, Failed(self.death, False)) for number in self._open[:1]]

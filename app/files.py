@@ -68,10 +68,14 @@ class Files:
             self._window.attempt(lambda: self.open_traces_from([Path(path) for path in paths]))
 
     def open_traces_from(self, paths: Sequence[Path]) -> None:
-        """Show up to four traces side by side. Raises BadInput and changes nothing when one is damaged."""
+        """Show up to four traces side by side once they are read; one that is damaged is said, and changes nothing.
+
+        Raises BadInput for more of them, and while something else goes on.
+        """
         if len(paths) > len(LETTERS):
             raise BadInput(f"{len(paths)} traces are too many: at most {len(LETTERS)} stand side by side")
-        self._window.show_traces([trace_file.load(path) for path in paths])
+        name = paths[0].name if len(paths) == 1 else f"{len(paths)} traces"
+        self._window.open_runs(name, [partial(trace_file.load, path) for path in paths], self._window.show_traces)
 
     def save_trace(self) -> None:
         """Of the only run there is, or of one that is chosen."""

@@ -16,6 +16,7 @@ from core import trace_file
 from core.errors import BadInput, RunFailed
 from core.folders import data_folder
 from core.trace import Trace
+from core.trace_file import Progress, unwatched
 
 VERSION = 1
 KEY_METRICS = ("ttft_ms", "tpot_ms", "decode_tokens_per_s", "prompt_tokens", "new_tokens", "peak_memory_bytes")
@@ -78,9 +79,9 @@ class History:
         with self._open() as database:
             return [self._entry(row) for row in database.execute(query, (*map(_pattern, words), most))]
 
-    def open(self, id_: int) -> Trace:
+    def open(self, id_: int, progress: Progress = unwatched) -> Trace:
         """The recorded run. Raises BadInput when there is none, or its file is gone or damaged."""
-        return trace_file.load(self._find(id_).trace)
+        return trace_file.load(self._find(id_).trace, progress)
 
     def delete(self, id_: int) -> None:
         """Forget a run and remove its file. Raises BadInput when there is none."""

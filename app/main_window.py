@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
 from PySide6.QtWidgets import QApplication, QMainWindow
 
 from app.actions import Actions
@@ -22,6 +22,7 @@ from app.history import History
 from app.history_view import HistoryView
 from app.keeper import Keeper
 from app.models import Models
+from app.opener import Opener, Read, Show
 from app.palette_entries import chart_entries, entries, hub_entries, model_entries
 from app.persistence import restore, store
 from app.pulse import Pulse
@@ -55,7 +56,7 @@ class Window(QMainWindow):
         self.setMinimumSize(*LEAST)
         self.resize(*SIZE)
         self.setAcceptDrops(True)
-        self.runner, self.models, self.keeper = Runner(session, engine), Models(), Keeper(history)
+        self.runner, self.models, self.keeper, self.opener = Runner(session, engine), Models(), Keeper(history), Opener()
         self.history, self.files, self.runs = history, Files(self), RunControl(self)
         self.messages, self.progress = MessageStrip(), ProgressStrip()
         self.cards, self.prompt, self.streams = ConfigurationsColumn(), PromptView(), StreamsView()
@@ -72,7 +73,6 @@ class Window(QMainWindow):
         self.pulse = Pulse(self)
         self.show_session(session)
         restore(self)
-        self.pulse.start()
 
     # What is open
 
@@ -99,12 +99,18 @@ class Window(QMainWindow):
     def open_kept(self, id_: int, beside: bool = False) -> None:
         """A run of the history in A, or in a configuration of its own."""
 
-        def show() -> None:
-            self.need_idle()
-            self.session.open_run(self.history.open(id_), beside)
+        def show(traces: list[Trace]) -> None:
+            self.session.open_run(traces[0], beside)
             self.show_session(self.session)
 
-        self.attempt(show)
+        self.attempt(lambda: self.open_runs("a run of the history", [partial(self.history.open, id_)], show))
+
+    def open_runs(self, name: str, reads: Sequence[Read], show: Show) -> None:
+        """Read recorded runs beside the window, and show them. Raises BadInput while something else goes on."""
+        self.need_idle()
+        self.opener.begin(name, reads, show)
+        self.pulse.job_began()
+        self.show_status()
 
     def open_model(self, name: str, column: int | None = None) -> None:
         """Every configuration, or one, on another model."""
@@ -126,14 +132,14 @@ class Window(QMainWindow):
 
     def need_idle(self) -> None:
         """Raise BadInput while a run goes on, which what is to be opened would take the place of."""
-        if self.is_busy():
+        if self.runner.busy:
             raise BadInput("a run is going on: stop it first (Esc), or wait for its end")
 
     def is_idle(self) -> bool:
-        return not self.runner.busy
+        return not self.is_busy()
 
     def is_busy(self) -> bool:
-        return self.runner.busy
+        return self.runner.busy or self.opener.busy
 
     def can_run(self) -> bool:
         return self.can_measure() and bool(self.session.prompt.strip())
@@ -195,7 +201,7 @@ class Window(QMainWindow):
 
     def show_status(self) -> None:
         """What is going on, and what can be done now."""
-        status = self.runner.status
+        status = self.opener.status if self.opener.busy else self.runner.status
         if self.is_busy():
             self.progress.busy(status.text, status.share, status.seconds_left)
         else:
@@ -280,10 +286,16 @@ class Window(QMainWindow):
         self.attempt(lambda: self.files.open_from(paths))
         event.acceptProposedAction()
 
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Work that can wait begins once the window has been seen, so that nothing takes the processor from opening it."""
+        super().paintEvent(event)
+        self.pulse.start()
+
     def closeEvent(self, event: QCloseEvent) -> None:
         self.pulse.stop()
         store(self)
         self.engine.close()
         self.keeper.close()
+        self.opener.close()
         self.models.close()
         event.accept()

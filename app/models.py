@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import BadInput
@@ -42,7 +43,7 @@ class Models:
         if info is None:
             return None
         if info.path not in self._tokenizers:
-            self._tokenizers[info.path] = self._pool.submit(open_tokenizer, Path(info.path))
+            self._tokenizers[info.path] = self._pool.submit(_warm_tokenizer, Path(info.path))
         future = self._tokenizers[info.path]
         if not future.done() or isinstance(future.exception(), BadInput):
             return None
@@ -55,6 +56,14 @@ class Models:
     def known(self, recent: list[str]) -> list[str]:
         """Names to offer: recent ones first, then what lies in the cache."""
         return list(dict.fromkeys([*recent, "default", *(model.name for model in available())]))
+
+
+def _warm_tokenizer(path: Path) -> Tokenizer:
+    """With its chat template compiled, so that the window waits for neither."""
+    tokenizer = open_tokenizer(path)
+    with suppress(BadInput):
+        tokenizer.prompt_ids("", chat=True)
+    return tokenizer
 
 
 def pieces(tokenizer: Tokenizer, text: str, chat: bool) -> list[tuple[int, str]]:

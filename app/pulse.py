@@ -1,4 +1,4 @@
-"""The window's one timer: takes in what the engine, the history and the tokenizer have done, and repaints what can be seen."""
+"""The window's one timer: takes in what the engine and the threads beside it have done, and repaints what can be seen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Pulse:
         return self._tokenizer is not None
 
     def start(self) -> None:
-        self._timer.start()
+        """Beat from now on; nothing where it does already."""
+        if not self._timer.isActive():
+            self._timer.start()
 
     def stop(self) -> None:
         self._timer.stop()
@@ -73,6 +75,9 @@ class Pulse:
             window.messages.error(error)
         for trace in update.finished:
             window.keeper.keep(trace)
+        if (show := window.opener.take()) is not None:
+            window.attempt(show)
+            self.job_ended()
         if update.ended:
             self.job_ended()
         if not window.is_busy() or monotonic() - self._said_at > SAY_EVERY:

@@ -53,8 +53,9 @@ class RunControl:
         focused.open_at_cursor()
 
     def stop(self) -> None:
-        """Tell the engine to stop."""
+        """Tell the engine, or what is being opened, to stop."""
         self._window.runner.stop()
+        self._window.opener.stop()
         self._window.show_status()
 
     def restart_engine(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -26,29 +27,51 @@ PROMPT = "Explain in one short paragraph why the sky is blue."
 
 
 def open_window(session: Path | None, trace: Path | None, model: str | None) -> int:
-    """Show the window until it is closed; the exit code. Raises BadInput when what is to be opened cannot be."""
+    """Show the window until it is closed; the exit code. Raises BadInput when what is to be opened cannot be.
+
+    A trace is read while the window stands already.
+    """
     opened = session_file.read(session) if session else None
-    traces = [trace_file.load(trace)] if trace else []
+    if trace is not None and not trace.is_file():
+        raise BadInput(f"{trace}: there is no such file")
     app = application()
     settings = settings_file.read()
     theme.apply(app, cast(theme.Mode, settings.theme))
-    window = build_window(settings, opened, traces, model)
+    window = build_window(settings, opened, model=model, sample=trace is None)
     window.show()
+    if trace is not None:
+        window.attempt(lambda: _open_trace(window, trace, model))
     return app.exec()
 
 
+def _open_trace(window: Window, path: Path, model: str | None) -> None:
+    """Beside the window, which stands already."""
+
+    def show(traces: list[Trace]) -> None:
+        window.show_traces(traces)
+        if model is not None:
+            window.open_model(model)
+
+    window.open_runs(path.name, [partial(trace_file.load, path)], show)
+
+
 def build_window(
-    settings: Settings, session: Session | None = None, traces: Sequence[Trace] = (), model: str | None = None
+    settings: Settings,
+    session: Session | None = None,
+    traces: Sequence[Trace] = (),
+    model: str | None = None,
+    sample: bool = True,
 ) -> Window:
     """The whole window with its engine process, not shown yet.
 
-    traces: up to four runs to show. With nothing named, what was open last; at the very first start, the recorded sample.
+    traces: up to four runs to show. With nothing named, what was open last; at the very first start, the recorded sample,
+    where that is wanted.
     """
     first_start = not settings.last_session
     window = Window(session or _last(settings), EngineClient(), History(), settings)
     if traces:
         window.show_traces(traces)
-    elif session is None and first_start and model is None and SAMPLE.is_file():
+    elif sample and session is None and first_start and model is None and SAMPLE.is_file():
         window.show_traces([trace_file.load(SAMPLE)])
     if model is not None:
         window.open_model(model)

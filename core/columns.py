@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -46,7 +46,7 @@ class Blob:
 class Stored:
     """The blob as read back: arrays are read-only views of it."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data = data
 
     def get(self, reference: Any) -> np.ndarray:
@@ -181,15 +181,22 @@ def _decode_tuples(hint: Any, data: Any, n: int, blob: Stored) -> list[Any]:
 
 def _decode_rows(kind: Any, data: Any, n: int, blob: Stored) -> list[Any]:
     """Rows of a dataclass; a field the file does not have takes its default."""
-    columns: dict[str, list[Any]] = {}
     if not isinstance(data, dict) or not data.keys() <= hints(kind).keys():
         raise Fault(f"the fields of {kind.__name__} are not {', '.join(hints(kind))}")
+    columns = []
     for field in dataclasses.fields(kind):
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required or field.name in data:
-            columns[field.name] = decode(hints(kind)[field.name], _entry(data, field.name), n, blob)
-    names = tuple(columns)
-    return [kind(**dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        if field.name in data or (default := _default(field)) is None:
+            columns.append(decode(hints(kind)[field.name], _entry(data, field.name), n, blob))
+        else:
+            columns.append([default() for _ in range(n)])
+    return list(map(kind, *columns))
+
+
+def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+    """What makes the field's default; None where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory
+    return None if field.default is dataclasses.MISSING else lambda: field.default
 
 
 def _encode_arrays(values: Sequence[np.ndarray], blob: Blob) -> dict[str, Any]:
@@ -217,6 +224,6 @@ def _decode_plain(hint: Any, data: Any, n: int) -> list[Any]:
         return [from_dict(value) for value in data]
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     kind = str if choices else hint
-    if kind is not Any and not all(type(value) is kind and (not choices or value in choices) for value in data):
+    if kind is not Any and not (set(map(type, data)) <= {kind} and (not choices or set(data) <= set(choices))):
         raise Fault(f"a list of {', '.join(choices) or kind.__name__} was expected")
     return data

@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +20,10 @@ from core.trace import Trace, record
 FORMAT, VERSION = "inference-playground trace", 1
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in get_args(RunEvent | QualityEvent)}
 _LARGEST = {"trace.json": 2**30, "arrays.bin": 2**31}  # bytes unpacked; a file that claims more is not ours
+_WORTH_PACKING = 2**24  # bytes: more is attention and alternatives, which pack to 0.7 and more slowly than disks write
+_AT_ONCE = 2**22  # bytes read between two words of progress
+
+Progress = Callable[[float], None]  # the share done, 0 … 1; may raise to give up
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -32,15 +36,20 @@ def save(trace: Trace, path: Path) -> None:
     text = json.dumps({"format": FORMAT, "version": VERSION, "events": events}, separators=(",", ":"))
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         _write(archive, "trace.json", [text.encode()])
+        archive.compression = zipfile.ZIP_DEFLATED if blob.size < _WORTH_PACKING else zipfile.ZIP_STORED
         _write(archive, "arrays.bin", blob.parts)
 
 
-def load(path: Path) -> Trace:
-    """Read a saved trace. Raises BadInput naming the file and what is wrong with it."""
+def unwatched(_share: float) -> None:
+    """Progress that nobody watches."""
+
+
+def load(path: Path, progress: Progress = unwatched) -> Trace:
+    """Read a saved trace. Raises BadInput naming the file and what is wrong with it, and what `progress` raises."""
     try:
         with zipfile.ZipFile(path) as archive:
-            text, data = (_read(archive, name) for name in _LARGEST)
-        return record(_events(json.loads(text), Stored(data)))
+            text, data = (_read(archive, name, progress) for name in _LARGEST)
+        return record(_events(json.loads(bytes(text)), Stored(data), progress))
     except FileNotFoundError:
         raise BadInput(f"{path}: there is no such file") from None
     except zipfile.BadZipFile as error:
@@ -57,16 +66,23 @@ def _write(archive: zipfile.ZipFile, name: str, parts: Iterable[bytes]) -> None:
             member.write(part)
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read(archive: zipfile.ZipFile, name: str, progress: Progress) -> memoryview:
+    """The member's bytes, which is the first half of the work."""
     if name not in archive.namelist():
         raise Fault(f"it holds no {name}")
     entry = archive.getinfo(name)
     if entry.file_size > _LARGEST[name] or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise Fault(f"{name} is packed in a way this program does not write")
-    return archive.read(entry)
+    data, at = memoryview(bytearray(entry.file_size)), 0
+    with archive.open(entry) as member:
+        while part := member.read(_AT_ONCE):
+            data[at : at + len(part)] = part
+            at += len(part)
+            progress(at / entry.file_size / 2 if name == "arrays.bin" else 0.0)
+    return data.toreadonly()
 
 
-def _events(document: Any, blob: Stored) -> Iterable[Event]:
+def _events(document: Any, blob: Stored, progress: Progress) -> Iterable[Event]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise Fault(f"trace.json does not say format {FORMAT!r}")
     if document.get("version") != VERSION:
@@ -74,7 +90,8 @@ def _events(document: Any, blob: Stored) -> Iterable[Event]:
     groups = document.get("events")
     if not isinstance(groups, dict) or not groups.keys() <= _KINDS.keys():
         raise Fault(f"its events are not among {', '.join(_KINDS)}")
-    for name, kind in _KINDS.items():
+    for index, (name, kind) in enumerate(_KINDS.items()):
+        progress(0.5 + index / len(_KINDS) / 2)
         if name in groups:
             yield from _group(kind, groups[name], blob)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QStackedLayout, QToolButton, QWidget
@@ -22,11 +24,9 @@ class ChartView(QWidget):
     def __init__(self, chart: Chart | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.canvas = ChartCanvas()
-        self.twin = TablePage()
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.canvas)
-        self._stack.addWidget(self.twin)
         self._later = QTimer(self, singleShot=True, interval=TABLE_EVERY_MS)
         self._later.timeout.connect(self._fill_table)
         self.buttons = self._button_row()
@@ -36,6 +36,13 @@ class ChartView(QWidget):
         self.canvas.zoom_changed.connect(self._on_zoom)
         if chart is not None:
             self.set_chart(chart)
+
+    @cached_property
+    def twin(self) -> TablePage:
+        """The table, made when it is first to be seen."""
+        page = TablePage()
+        self._stack.addWidget(page)
+        return page
 
     @property
     def chart(self) -> Chart:
@@ -60,7 +67,7 @@ class ChartView(QWidget):
 
     def show_table(self, shown: bool) -> None:
         """Change between the drawing and its table twin."""
-        self._stack.setCurrentIndex(int(shown))
+        self._stack.setCurrentWidget(self.twin if shown else self.canvas)
         self.table_button.setChecked(shown)
         if shown:
             self._fill_table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from time import perf_counter
 
 from PySide6.QtCore import QPointF, QRect, Qt, QTimer, Signal
 from PySide6.QtGui import (
@@ -25,6 +26,8 @@ from widgets.token_painter import TokenPainter
 
 MARGIN = GRID + GRID // 2
 LONG = 4000  # items from which a resize waits for a pause before laying out again
+TAKE_FOR, LOOK_EVERY = 0.01, 250  # seconds of laying out new items in one frame; items between two looks at the clock
+_NOTHING = (-2, -2)
 
 
 class TokenPane(QAbstractScrollArea):
@@ -47,7 +50,9 @@ class TokenPane(QAbstractScrollArea):
         self.show_rejected = False
         self._painter = TokenPainter(metrics, self.line_height)
         self.marks = self._painter.marks
-        self._seen = (-2, -2)  # revisions of the two traces that are painted
+        self._seen = _NOTHING  # revisions of the two traces that are painted
+        self._rest = QTimer(self, singleShot=True, interval=0)
+        self._rest.timeout.connect(self.refresh)
         self._pause = QTimer(self, singleShot=True, interval=60)
         self._pause.timeout.connect(self._lay_out)
         self.verticalScrollBar().setSingleStep(self.line_height)
@@ -84,20 +89,39 @@ class TokenPane(QAbstractScrollArea):
         return self._stream.item_at
 
     def refresh(self) -> bool:
-        """Take in what the traces gained; whether there was anything. Returns at once when hidden or unchanged."""
+        """Take in what the traces gained; whether there was anything. Returns at once when hidden or unchanged.
+
+        Of a long text as much as a frame has time for; the rest comes in the next ones.
+        """
         seen = (self.trace.revision if self.trace else -1, self.reference.revision if self.reference else -1)
         if seen == self._seen or not self.isVisible():
             return False
         self._seen = seen
-        following, changed = self._following(), len(self.lines.lines)
-        for item in self._stream.pull():
-            changed = min(changed, self.lines.append(item.token.text))
+        following = self._following()
+        changed = self._take_in()
         self.divergence.update()
         self._update_marks()
         self._update_range(following)
         self._update_from(changed)
         self.refreshed.emit()
         return True
+
+    @property
+    def behind(self) -> bool:
+        """Whether a part of the traces is left for the next frames."""
+        return self._rest.isActive()
+
+    def _take_in(self) -> int:
+        """Lay out new items for a while; the first line that changed."""
+        changed, until = len(self.lines.lines), perf_counter() + TAKE_FOR
+        for item in self._stream.pull():
+            changed = min(changed, self.lines.append(item.token.text))
+            late = len(self.items) % LOOK_EVERY == 0 and perf_counter() > until
+            if late and not item.rejected:  # rejected drafts are pulled together with what replaced them
+                self._seen = _NOTHING
+                self._rest.start()
+                break
+        return changed
 
     def _following(self) -> bool:
         """Whether the end of the text stays in sight when more comes: it is in sight now, and a run is live or scrolled."""
@@ -107,7 +131,7 @@ class TokenPane(QAbstractScrollArea):
 
     def _rebuild(self) -> None:
         self._stream = StreamItems(self.trace, self.show_rejected)
-        self._seen = (-2, -2)
+        self._seen = _NOTHING
         self.lines.reset(self._text_width())
         self.verticalScrollBar().setRange(0, 0)
         self._update_marks()

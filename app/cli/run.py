@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from app.cli.arguments import add_config, add_model, add_prompt, add_settings, chat_of, check_outputs, configured, prompt_of
 from app.cli.outcome import interrupted
 from app.cli.terminal import ProgressLine, note, say, write_json
 from core import trace_file
-from core.events import INSPECT, MEASURE, Event, LoadProgress, PrefillProgress, RunRequest, TextDelta
+from core.events import INSPECT, MEASURE, Event, Inspect, LoadProgress, PrefillProgress, RunRequest, TextDelta
 from core.export.tables import run_json
 from core.trace import Trace
 from widgets.quantity import spoken
@@ -22,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_config(parser)
     add_settings(parser)
     parser.add_argument("--inspect", action="store_true", help="record attention, routing and alternatives; this costs time")
+    parser.add_argument("--inspect-layers", metavar="LAYERS", help="the same, but attention of these alone: 0-9, last:8")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write tokens, metrics and phases")
     parser.add_argument("--trace", type=Path, metavar="OUT", help="write the whole run, to be opened in the window")
 
@@ -29,8 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def call(arguments: Namespace) -> int:
     check_outputs(arguments.json, arguments.trace)
     config = configured(arguments, arguments.config)
-    inspect = INSPECT if arguments.inspect else MEASURE
-    request = RunRequest(config, prompt_of(arguments), chat_of(arguments, config), inspect=inspect)
+    request = RunRequest(config, prompt_of(arguments), chat_of(arguments, config), inspect=_inspect(arguments))
     trace = stream(_events(request))
     note(summary(trace))
     if arguments.json:
@@ -38,6 +39,13 @@ def call(arguments: Namespace) -> int:
     if arguments.trace:
         trace_file.save(trace, arguments.trace)
     return 0
+
+
+def _inspect(arguments: Namespace) -> Inspect:
+    """What is to be recorded."""
+    if arguments.inspect_layers is not None:
+        return replace(INSPECT, attention_layers=arguments.inspect_layers)
+    return INSPECT if arguments.inspect else MEASURE
 
 
 def _events(request: RunRequest) -> Iterator[Event]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
+from time import perf_counter
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from core.trace import Trace
 
 MEAN = -1  # of all heads
 MOST_CELLS = 2**21  # of a map; a larger one is kept in blocks
+_AT_ONCE = 64  # passes of one shape that are placed together
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,29 @@ class GrowingMap:
         self._block, self._lost = 1, False
         self._values, self._held = _blank(0, 0)
 
-    def update(self, length: int | None = None) -> Assembled | None:
-        """The map as far as the trace goes, or up to position `length`; None when there is nothing to show."""
+    @property
+    def complete(self) -> bool:
+        """Whether every pass there is has been placed."""
+        return self._taken == len(self.trace.attention.get(self.of[0], ()))
+
+    def update(self, length: int | None = None, most: float = math.inf) -> Assembled | None:
+        """The map as far as the trace goes, or up to position `length`; None when there is nothing to show.
+
+        most: seconds after which passes are left for the next call.
+        """
         layer, head, step = self.of
-        maps = self.trace.attention.get(layer, [])
-        fitting = (
-            one for one in maps[self._taken :] if step in (None, one.step) and head < len(one.weights) and one.weights.size
-        )
-        for _, alike in groupby(fitting, lambda one: one.weights.shape):
-            self._add(list(alike), head)
-        self._taken = len(maps)
+        until = perf_counter() + most
+        for _, alike in groupby(self.trace.attention.get(layer, [])[self._taken :], lambda one: one.weights.shape):
+            while passes := list(islice(alike, _AT_ONCE)):
+                self._taken += len(passes)
+                fitting = [one for one in passes if step in (None, one.step) and head < len(one.weights) and one.weights.size]
+                if fitting:
+                    self._add(fitting, head)
+                if perf_counter() > until:
+                    return self._assembled(length)
+        return self._assembled(length)
+
+    def _assembled(self, length: int | None) -> Assembled | None:
         end = min(self._end, len(self.trace.prompt_tokens) + len(self.trace.tokens) if length is None else length)
         if end <= self._first:
             return None

@@ -69,5 +69,8 @@ def _map(step: int, layer: int, seen: Shown, row: int, begin: int, end: int) -> 
     """
     weights, keys, mass = seen
     rows, held = slice(row, row + end - begin or None), keys < end
-    shares = None if mass is None else mass[:, rows].astype(np.float16)
-    return AttentionCaptured(step, layer, begin, weights[:, rows, held].astype(np.float16), keys[held].astype(np.int32), shares)
+    weights = weights[:, rows]
+    if not held.all():
+        weights, keys = weights[:, :, held], keys[held]
+    kept = np.ascontiguousarray(weights, np.float16), np.ascontiguousarray(keys, np.int32)
+    return AttentionCaptured(step, layer, begin, *kept, None if mass is None else mass[:, rows].astype(np.float16))

@@ -57,11 +57,12 @@ class Engine:
         try:
             info = yield from self._described(request.config.model, stop)
             refuse(request.config, info)
+            inspected = _attention_layers(request.inspect, info)
             prepared = yield from self._loaded(request.config, info, stop)
         except Stopped:
             return
         yield Loaded(prepared.backend.info, prepared.seconds, prepared.backend.weight_bytes)
-        yield from _generated(prepared, request, stop, clock)
+        yield from _generated(prepared, request, inspected, stop, clock)
 
     def measure(self, request: MeasureRequest, stop: Stop = never) -> Iterator[Event]:
         """The events of one measurement of quality: LoadProgress, QualityProgress, then QualityMeasured or NeedleMeasured.
@@ -121,9 +122,11 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _generated(prepared: Prepared, request: RunRequest, stop: Stop, clock: Clock) -> Iterator[Event]:
+def _generated(
+    prepared: Prepared, request: RunRequest, inspected: tuple[int, ...], stop: Stop, clock: Clock
+) -> Iterator[Event]:
     backend, peak, about = prepared.backend, PeakMemory(), environment()
-    watch = Watch(stop, _attention_layers(request.inspect, backend.info), request.inspect.routing)
+    watch = Watch(stop, inspected, request.inspect.routing)
     clock.start()
     ids = prompt_ids(request, backend.tokenizer, backend.info)
     with clock.paused():

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from core.errors import BadInput
+from core.models.gguf_types import ARRAY, SCALARS, STRING, TENSORS
 
 READABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 _MOST_STRINGS = 2**23  # the largest vocabularies have 2**18 tokens and twice as many merges
 _LONGEST_NAME = 200  # characters; the format allows keys of 65535, and no model uses more than some dozens
-_SCALARS: dict[GGUFValueType, str] = {
-    GGUFValueType.UINT8: "B", GGUFValueType.INT8: "b", GGUFValueType.UINT16: "H", GGUFValueType.INT16: "h",
-    GGUFValueType.UINT32: "I", GGUFValueType.INT32: "i", GGUFValueType.FLOAT32: "f", GGUFValueType.BOOL: "?",
-    GGUFValueType.UINT64: "Q", GGUFValueType.INT64: "q", GGUFValueType.FLOAT64: "d",
-}  # fmt: skip
+_LENGTH = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,26 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
+class Strings:
+    """An array of strings: where its first one begins, and how many there are. They are read when they are asked for."""
+
+    mapped: mmap.mmap
+    start: int
+    count: int
+
+    def read(self) -> list[str]:
+        """Every string; what is no UTF-8 is replaced."""
+        found, at = [], self.start
+        for _ in range(self.count):
+            first = at + _LENGTH.size
+            at = first + _LENGTH.unpack_from(self.mapped, at)[0]
+            found.append(self.mapped[first:at].decode("utf-8", "replace"))
+        return found
+
+
+@dataclass(frozen=True)
 class Header:
-    """Metadata by key (arrays of numbers as NumPy arrays, of strings as lists) and tensors by name."""
+    """Metadata by key (arrays of numbers as NumPy arrays, of strings as Strings) and tensors by name."""
 
     path: Path
     metadata: dict[str, Any]
@@ -95,18 +108,17 @@ class _Reader:
         return Header(self.path, metadata, tensors, np.frombuffer(self.mapped, dtype=np.uint8))
 
     def tensor(self, first: int, name: str, type_: int, shape: tuple[int, ...], offset: int) -> TensorEntry:
-        if type_ not in GGMLQuantizationType.__members__.values():
+        if type_ not in TENSORS:
             raise self.bad(f"tensor {name} has the unknown type {type_}; readable are {', '.join(READABLE)}")
-        kind = GGMLQuantizationType(type_)
-        values, size = GGML_QUANT_SIZES[kind]
+        kind, values, size = TENSORS[type_]
         if shape[-1] % values:
-            raise self.bad(f"tensor {name} has rows of {shape[-1]} values, which are no whole {kind.name} blocks of {values}")
+            raise self.bad(f"tensor {name} has rows of {shape[-1]} values, which are no whole {kind} blocks of {values}")
         nbytes, start = prod(shape) // values * size, first + offset
         if offset % 8 or start + nbytes > self.size:
             raise self.bad(
                 f"tensor {name} ends at byte {start + nbytes} of a file of {self.size}: the file is cut short or damaged"
             )
-        return TensorEntry(name, kind.name, shape, start, nbytes)
+        return TensorEntry(name, kind, shape, start, nbytes)
 
     def entry(self) -> tuple[str, int, tuple[int, ...], int]:
         name, dimensions = self.name(), self.number("I")
@@ -121,21 +133,21 @@ class _Reader:
         key = self.name()
         return key, self.value(self.type_of(key), key)
 
-    def value(self, type_: GGUFValueType, key: str) -> Any:
-        if type_ == GGUFValueType.STRING:
+    def value(self, type_: int, key: str) -> Any:
+        if type_ == STRING:
             return self.string()
-        if type_ != GGUFValueType.ARRAY:
-            return self.number(_SCALARS[type_])
+        if type_ != ARRAY:
+            return self.number(SCALARS[type_])
         inner, count = self.type_of(key), self.number("Q")
-        if inner == GGUFValueType.ARRAY:
+        if inner == ARRAY:
             raise self.bad(f"{key} is an array of arrays, which GGUF readers do not take")
-        return self.string_list(count) if inner == GGUFValueType.STRING else self.numbers(count, _SCALARS[inner])
+        return self.string_list(count) if inner == STRING else self.numbers(count, SCALARS[inner])
 
-    def type_of(self, key: str) -> GGUFValueType:
-        code = self.number("I")
-        if code not in GGUFValueType.__members__.values():
+    def type_of(self, key: str) -> int:
+        code = int(self.number("I"))
+        if code not in (STRING, ARRAY, *SCALARS):
             raise self.bad(f"{key!r} has the unknown value type {code}: the header is damaged")
-        return GGUFValueType(code)
+        return code
 
     def numbers(self, count: int, code: str) -> np.ndarray:
         width = struct.calcsize(f"<{code}")
@@ -144,13 +156,22 @@ class _Reader:
         self.at += count * width
         return values
 
-    def string_list(self, count: int) -> list[str]:
+    def string_list(self, count: int) -> Strings:
+        """Walks past the strings: a vocabulary is long, and most who read a header do not need it."""
         self.check_count(count, 8, "strings")
         self.strings += count
         if self.strings > _MOST_STRINGS:
             raise self.bad(f"the header claims {self.strings} strings; no model has so many")
-        read: Callable[[], str] = self.string
-        return [read() for _ in range(count)]
+        start = at = self.at
+        length, mapped, last = _LENGTH.unpack_from, self.mapped, self.size - _LENGTH.size
+        for _ in range(count):
+            if at > last:
+                raise self.cut_short()
+            at += _LENGTH.size + length(mapped, at)[0]
+        if at > self.size:
+            raise self.cut_short()
+        self.at = at
+        return Strings(mapped, start, count)
 
     def name(self) -> str:
         """A key or a tensor's name, fit to be shown."""

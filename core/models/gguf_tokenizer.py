@@ -10,7 +10,7 @@ from tokenizers import AddedToken, decoders, models, processors
 from tokenizers import Tokenizer as Backend
 
 from core.errors import BadInput
-from core.models.gguf_header import Header
+from core.models.gguf_header import Header, Strings
 from core.models.pretokenizers import pre_tokenizer
 from core.models.sentence_pieces import CONTROL, SPACE, UNKNOWN, USER_DEFINED, Pieces
 from core.models.tokenizer import Tokenizer, byte_level, sentence_piece
@@ -120,9 +120,9 @@ class _Builder:
 
     def strings(self, key: str) -> list[str]:
         value = self.get(key)
-        if not isinstance(value, list) or not value:
+        if not isinstance(value, Strings) or not value.count:
             raise self.bad(f"tokenizer.ggml.{key} is missing, so the file has no whole tokenizer")
-        return value
+        return value.read()
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.header.metadata.get(f"tokenizer.ggml.{key}", default)

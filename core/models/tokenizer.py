@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tokenizers
 
 from core.errors import BadInput
-from core.models.chat_template import Message, render
 from core.models.checkpoint import Checkpoint
 from core.models.sentence_pieces import SPACE
+
+if TYPE_CHECKING:
+    from core.models.chat_template import Message
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -26,9 +29,10 @@ BYTE_ALPHABET = _byte_alphabet()
 
 def byte_level(token: str) -> bytes:
     """The bytes of a token of a byte-level vocabulary; one outside its alphabet stands for itself."""
-    if all(character in BYTE_ALPHABET for character in token):
-        return bytes(BYTE_ALPHABET[character] for character in token)
-    return token.encode()
+    try:
+        return bytes(map(BYTE_ALPHABET.__getitem__, token))
+    except KeyError:
+        return token.encode()
 
 
 def sentence_piece(token: str) -> bytes:
@@ -83,6 +87,8 @@ class Tokenizer:
         """The rendered chat, ready for the model's next turn; BadInput when the model has no chat template."""
         if not self.template:
             raise BadInput("this model has no chat template; turn chat off (--no-chat) to send the prompt as it is")
+        from core.models.chat_template import render  # jinja2 takes as long to import as it takes to read a header
+
         return render(self.template, messages, self.special_tokens)
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -210,6 +210,18 @@ def test_that_a_run_writes_its_record_and_its_trace(tmp_path, capsys):
     assert [token.id for token in trace_file.load(trace).tokens] == record["tokens"]
 
 
+def test_that_a_run_records_attention_of_the_layers_asked_for(tmp_path, capsys):
+    path = tmp_path / "run.trace"
+    arguments = ["run", "--prompt", "One two", "--max-new-tokens", "3", "--trace", str(path), "--inspect-layers"]
+    assert main([*arguments, "0,last:2"]) == 0
+    trace = trace_file.load(path)
+    assert sorted(trace.attention) == [0, 28, 29]
+    assert all(len(token.top_texts) == 10 for token in trace.tokens)
+    capsys.readouterr()
+    assert main([*arguments, "30"]) == 2
+    assert "layers=30: '30' is not a selection of the model's 30 layers" in capsys.readouterr().err
+
+
 def test_that_the_chat_template_is_used_unless_told_otherwise(tmp_path):
     lengths = {}
     for name, options in {"default": [], "chat": ["--chat"], "plain": ["--no-chat"]}.items():

@@ -76,6 +76,16 @@ def test_that_events_come_in_order_and_the_job_ends(client):
     assert client.state == "idle"
 
 
+def test_that_the_process_starts_with_the_first_poll_and_not_after_the_end(client):
+    assert client.pid is None
+    client.poll()
+    engine = psutil.Process(client.pid)
+    client.close()
+    engine.wait(timeout=3)
+    assert client.poll() == []
+    assert not psutil.pid_exists(client.pid)
+
+
 def test_that_columns_are_told_apart(client):
     client.submit(_job("talk", "refuse"))
     said = _poll_until(client, _ended)

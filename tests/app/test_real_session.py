@@ -114,12 +114,13 @@ def test_that_charts_export_in_six_formats(window: Window, tmp_path: Path, endin
         assert chart.title in text
 
 
-def test_that_the_trace_is_saved_and_opens_again(window: Window, tmp_path: Path) -> None:
+def test_that_the_trace_is_saved_and_opens_again(qtbot: Any, window: Window, tmp_path: Path) -> None:
     path = tmp_path / "run.trace"
     window.files.save_trace_to(0, path)
     kept = window.session.traces[0]
     assert kept is not None
     window.files.open_traces_from([path])
+    wait_idle(qtbot, window)
     reopened = window.session.traces[0]
     assert reopened is not None
     assert reopened is not kept

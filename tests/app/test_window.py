@@ -5,15 +5,17 @@ import json
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QObject, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QWidget
 
 from app import screenshot
 from app.session import Session
-from app.window import application
+from app.settings import Settings
+from app.window import application, build_window
 from core import trace_file
 from core.config import RunConfig
 from core.errors import BadInput
-from tests.app.windows import shown_window, wait_for
+from tests.app.windows import shown_window, wait_for, wait_idle
 from tests.traces import make_trace
 from widgets import theme
 
@@ -36,6 +38,15 @@ def test_that_traces_stand_side_by_side_with_their_prompt_and_configurations(win
     assert [view.trace for view in window.streams.columns] == list(traces)
     assert window.prompt.prompt() == traces[0].started.prompt
     assert window.cards.configs()[1] == SPECULATING
+
+
+def test_that_the_engine_starts_once_the_window_is_painted(qtbot, tmp_path, traces):
+    hidden = build_window(Settings(), traces=traces)
+    QTest.qWait(300)
+    assert hidden.engine.pid is None
+    hidden.close()
+    with shown_window(qtbot, tmp_path, traces=traces) as shown:
+        wait_for(qtbot, lambda: shown.engine.pid is not None)
 
 
 @pytest.mark.parametrize("dock", DOCKS)
@@ -124,10 +135,11 @@ def test_that_a_session_is_saved_and_opened(window, tmp_path):
     assert window.cards.configs()[1] == SPECULATING
 
 
-def test_that_a_trace_is_saved_and_dropped_on_the_window_again(window, tmp_path, traces):
+def test_that_a_trace_is_saved_and_dropped_on_the_window_again(qtbot, window, tmp_path, traces):
     path = tmp_path / "run.trace"
     window.files.save_trace_to(1, path)
     _drop(window, path)
+    wait_idle(qtbot, window)
     assert [column.config for column in window.session.columns] == [SPECULATING]
     assert window.streams.columns[0].trace.text == traces[1].text
 
@@ -141,10 +153,11 @@ def test_that_a_trace_is_saved_and_dropped_on_the_window_again(window, tmp_path,
         ("other.json", b"{}", "not a session"),
     ],
 )
-def test_that_a_wrong_file_is_said_in_place_and_changes_nothing(window, tmp_path, traces, name, content, said):
+def test_that_a_wrong_file_is_said_in_place_and_changes_nothing(qtbot, window, tmp_path, traces, name, content, said):
     path = tmp_path / name
     path.write_bytes(content)
     _drop(window, path)
+    wait_idle(qtbot, window)
     assert window.messages.isVisible()
     assert said in window.messages.text.text()
     assert window.session.traces == traces
@@ -225,6 +238,7 @@ def test_that_a_kept_run_opens_from_the_history(qtbot, window, traces):
     wait_for(qtbot, lambda: window.history_view.model.rowCount() == 1)
     window.history_view.table.selectRow(0)
     qtbot.keyClick(window.history_view.table, Qt.Key.Key_Return)
+    wait_idle(qtbot, window)
     assert window.session.columns[0].trace.text == traces[0].text
     assert window.session.columns[1].trace is traces[1]
 

@@ -19,6 +19,7 @@ from core.config import RunConfig
 from core.errors import BadInput, RunFailed
 from core.events import (
     INSPECT,
+    AttentionCaptured,
     CaptureEnded,
     CompareProgress,
     Event,
@@ -103,6 +104,36 @@ def test_that_every_event_of_a_run_is_in_the_round_trips_above() -> None:
     seen = {type(event) for event in (*make_events(BUSY), *_endings())}
     assert seen == set(get_args(RunEvent))
     assert CompareProgress not in seen
+
+
+def test_that_arrays_too_large_to_be_worth_packing_are_stored_and_read_back_equal(tmp_path: Path) -> None:
+    maps = [AttentionCaptured(i, 0, i, np.full((9, 1000, 500), i, np.float16), np.arange(500, dtype=np.int32)) for i in (0, 1)]
+    trace = record([*make_events(inspect=False), *maps])
+    save(trace, tmp_path / "run.trace")
+    with zipfile.ZipFile(tmp_path / "run.trace") as archive:
+        kinds = {entry.filename: entry.compress_type for entry in archive.infolist()}
+    assert kinds == {"trace.json": zipfile.ZIP_DEFLATED, "arrays.bin": zipfile.ZIP_STORED}
+    assert equal(trace, load(tmp_path / "run.trace"))
+    damaged = bytearray((tmp_path / "run.trace").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "run.trace").write_bytes(damaged)
+    with pytest.raises(BadInput, match="Bad CRC-32"):
+        load(tmp_path / "run.trace")
+
+
+def test_that_reading_tells_how_far_it_is_and_can_be_given_up(saved: Path) -> None:
+    shares: list[float] = []
+    load(saved, shares.append)
+    assert shares == sorted(shares)
+    assert shares[0] >= 0
+    assert 0.9 < shares[-1] <= 1
+
+    def give_up(share: float) -> None:
+        if share > 0.4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(saved, give_up)
 
 
 def test_that_equal_traces_make_equal_files(tmp_path: Path) -> None:

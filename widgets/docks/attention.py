@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import replace
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QWidget
 
 from core.charts.attention_grid import attention_grid, tile_of
@@ -20,6 +20,7 @@ from core.config import RunConfig
 from core.errors import BadInput
 from core.models.info import ModelInfo
 from core.trace import Trace
+from widgets.chart_view import ChartView
 from widgets.docks.panel import DockPanel
 from widgets.docks.selector import Selector, SelectorRow
 from widgets.labels import quiet_label
@@ -29,6 +30,7 @@ _TABS = {
     "map": "Map", "pattern": "Pattern", "mass": "Mass kept", "heads": "Layers × heads", "grid": "All maps", "saving": "Saving",
 }  # fmt: skip
 _MEASURES = {"entropy": "entropy", "first": "first tokens", "last": "recent tokens", "kept": "mass kept"}
+_DRAW_FOR = 0.01  # seconds of placing passes in the map in one frame; the rest comes in the next ones
 
 
 class AttentionDock(DockPanel):
@@ -54,8 +56,9 @@ class AttentionDock(DockPanel):
         self.passes.whole.toggled.connect(self.redraw)
         self.column.insertWidget(0, SelectorRow(self.which, self.layer, self.head, self.veil, self.measure))
         self.column.insertWidget(1, self.passes)
-        self.deck["heads"].canvas.picked.connect(lambda row, head: self._show_head(self._layers()[row], head))
-        self.deck["grid"].canvas.picked.connect(lambda *cell: self._show_head(*tile_of(self.deck["grid"].chart, *cell)))
+        self.deck.made.connect(self._set_up)
+        self._rest = QTimer(self, singleShot=True, interval=0)
+        self._rest.timeout.connect(self.redraw)
         self.prepare()
 
     def set_config(self, config: RunConfig, info: ModelInfo | None, length: int) -> None:
@@ -99,6 +102,12 @@ class AttentionDock(DockPanel):
             case _:
                 return self._pattern()
 
+    def _set_up(self, key: str, view: ChartView) -> None:
+        if key == "heads":
+            view.canvas.picked.connect(lambda row, head: self._show_head(self._layers()[row], head))
+        if key == "grid":
+            view.canvas.picked.connect(lambda *cell: self._show_head(*tile_of(view.chart, *cell)))
+
     def _show_head(self, layer: int, head: int) -> None:
         """Open the map of a layer and head that was picked in a view of all of them."""
         self.layer.choose(layer)
@@ -111,7 +120,9 @@ class AttentionDock(DockPanel):
         layer, head, step = self.layer.number(), self.head.number(MEAN), self.passes.step
         if self._growing.trace is not self._trace() or self._growing.of != (layer, head, step):
             self._growing = GrowingMap(self._trace(), layer, head, step)
-        chart = chart_of(trace, layer, head, self._growing.update())
+        chart = chart_of(trace, layer, head, self._growing.update(most=_DRAW_FOR))
+        if not self._growing.complete:
+            self._rest.start()
         if chart.heatmap is None or self.veil.isChecked():
             return chart
         return replace(chart, heatmap=replace(chart.heatmap, overlay=None))

@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QWidget
 
 from core.charts.chart import Chart
 from core.charts.speculation import acceptance, speculation_rounds, speculation_table
+from widgets.chart_view import ChartView
 from widgets.docks.panel import DockPanel
 from widgets.docks.selector import Selector, SelectorRow
 
@@ -18,7 +19,7 @@ class SpeculationDock(DockPanel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__({"rounds": "Rounds", "text": "Text", "rate": "Rate"}, parent)
         self.which = Selector("Rounds of", self.redraw)
-        self.deck["text"].twin.hidden = _LEFT_TO_EXPORT
+        self.deck.made.connect(_set_up)
         self.column.insertWidget(0, SelectorRow(self.which))
         self.prepare()
 
@@ -32,3 +33,8 @@ class SpeculationDock(DockPanel):
             return acceptance(self.traces)
         chosen = [one for one in self.traces if one[0] == self.which.value] or self.traces
         return speculation_rounds(chosen) if key == "rounds" else speculation_table(chosen)
+
+
+def _set_up(key: str, view: ChartView) -> None:
+    if key == "text":
+        view.twin.hidden = _LEFT_TO_EXPORT

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, dequantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, dequantize
 from gguf_samples import SHAPES, blocks, write_sample
 
 from core.errors import BadInput
 from core.models.checkpoint import StoredTensor
 from core.models.gguf_file import GgufCheckpoint
 from core.models.gguf_header import READABLE
+from core.models.gguf_types import ARRAY, SCALARS, STRING, TENSORS
 
 
 def half(block: np.ndarray, start: int) -> float:
@@ -123,3 +124,9 @@ def test_that_a_type_without_reader_is_named_with_its_tensor(tmp_path: Path) -> 
     assert "Q3_K" in checkpoint.info.tensor_bytes
     with pytest.raises(BadInput, match=r"token_embd\.weight is stored as Q3_K; readable are F32"):
         checkpoint.tensor("model.embed_tokens.weight")
+
+
+def test_that_types_and_their_blocks_are_those_of_the_format() -> None:
+    known = {int(kind): (kind.name, *GGML_QUANT_SIZES[kind]) for kind in GGMLQuantizationType}
+    assert {code: blocks for code, blocks in TENSORS.items() if code in known} == known
+    assert {STRING, ARRAY, *SCALARS} == {int(kind) for kind in GGUFValueType}
