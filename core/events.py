@@ -149,13 +149,18 @@ class Round:
 
 @dataclass(frozen=True)
 class AttentionCaptured:
-    """Attention of one layer in one pass: weights [H, T, S] float16, queries at first_query …, keys at key_positions [S]."""
+    """Attention of one layer in one pass: weights [H, T, S] float16, queries at first_query …, keys at key_positions [S].
+
+    mass: the share [H, T] float16 of the softmax over all keys that the cache holds on those that the technique lets a query
+    see; None where it hides nothing.
+    """
 
     step: int
     layer: int
     first_query: int
     weights: np.ndarray
     key_positions: np.ndarray  # [S] int32
+    mass: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ def _check(event: Event) -> None:
         case AttentionCaptured():
             if event.weights.ndim != 3 or event.key_positions.shape != event.weights.shape[2:] or event.first_query < 0:
                 raise Fault("an attention map is not [heads, queries, keys] with a position a key")
+            if event.mass is not None and event.mass.shape != event.weights.shape[:2]:
+                raise Fault("the attention mass kept is not [heads, queries] of its map")
         case RoutingCaptured():
             if event.experts.ndim != 2 or event.experts.shape != event.weights.shape or not _are_experts(event):
                 raise Fault("a routing map is not [tokens, experts] with a weight each")

@@ -93,6 +93,13 @@ def name_axis(names: Sequence[str], low: float, high: float, title: str, most: i
     return Axis(low, high, title, tuple(map(float, picked)), tuple(visible(names[index]) for index in picked))
 
 
+def tile_axis(names: Sequence[str], cells: int, low: float, high: float, title: str, most: int) -> Axis:
+    """An axis of `cells` cells in tiles of equal size, named in their middles."""
+    size = cells / len(names)
+    axis = name_axis(names, (low + 0.5) / size - 0.5, (high + 0.5) / size - 0.5, title, most)
+    return replace(axis, low=low, high=high, ticks=tuple((tick + 0.5) * size - 0.5 for tick in axis.ticks))
+
+
 def _stride(count: int, most: int) -> int:
     return next(n for n in _STRIDES if -(-count // n) <= most)
 

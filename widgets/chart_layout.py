@@ -9,7 +9,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFont, QFontMetricsF
 
 from core.charts.chart import Chart, Series, has_data
-from widgets.chart_axes import Axis, View, decade_axis, name_axis, off_scale, value_axis, whole
+from widgets.chart_axes import Axis, View, decade_axis, name_axis, off_scale, tile_axis, value_axis, whole
 from widgets.chart_look import Look
 from widgets.quantity import spoken, unit_of
 from widgets.theme import GRID
@@ -156,17 +156,24 @@ def _widest(axis: Axis, metrics: QFontMetricsF, most: float) -> float:
 
 
 def _y_axis(chart: Chart, view: View, most: int) -> Axis:
-    if chart.heatmap is not None:
-        return name_axis(chart.heatmap.row_labels, view.bottom, view.top, chart.y_label, max(2, most * 2))
+    heatmap = chart.heatmap
+    if heatmap is not None and heatmap.tiles is not None:
+        return tile_axis(heatmap.tiles[0], len(heatmap.values), view.bottom, view.top, chart.y_label, max(2, most * 2))
+    if heatmap is not None:
+        return name_axis(heatmap.row_labels, view.bottom, view.top, chart.y_label, max(2, most * 2))
     return value_axis(view.bottom, view.top, chart.y_label, max(2, most))
 
 
 def _x_axis(chart: Chart, view: View, width: float, metrics: QFontMetricsF) -> Axis:
-    names = chart.categories if chart.heatmap is None else chart.heatmap.column_labels
+    heatmap = chart.heatmap
+    if heatmap is not None and heatmap.tiles is not None:
+        cells = heatmap.values.shape[1]
+        return tile_axis(heatmap.tiles[1], cells, view.left, view.right, chart.x_label, max(1, int(width / (3 * GRID))))
+    names = chart.categories if heatmap is None else heatmap.column_labels
     if not names:
         whole_numbers = all(bool((s.x == s.x.round()).all()) for s in chart.series)
         return value_axis(view.left, view.right, chart.x_label, max(2, int(width / 64)), whole_numbers)
-    if chart.heatmap is None:
+    if heatmap is None:
         return name_axis(names, view.left, view.right, chart.x_label, len(names))
     widest = max(metrics.horizontalAdvance(name) for name in names[:: max(1, len(names) // 64)])
     return name_axis(names, view.left, view.right, chart.x_label, max(1, int(width / (widest + GRID))))

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-class Pattern(Protocol):
+class Pattern(Hashable, Protocol):
     """Which keys a query may see. Hashable, so that masks of equal patterns are made once."""
 
     def allowed(self, queries: Any, keys: Any) -> Any:
-        """Bool [T, S], or [H, T, S] where heads differ, for query positions [T] and key positions [S] of NumPy or torch.
+        """Bool [T, S], or [G, T, S] where KV heads differ, for query positions [T] and key positions [S] of NumPy or torch.
 
         Never true for a key after its query.
         """
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the keys of a sparse pattern. period: queries so far apart see mostly the same ones."""
+
+    pattern: Pattern
+    period: int = 1
+
+
+class Sparse(Pattern, Protocol):
+    """A pattern whose parts have no key of a query in common, so that each can be computed by itself and joined."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -50,3 +66,19 @@ class Reach:
 
 
 FULL = Reach()
+
+
+@dataclass(frozen=True)
+class Both:
+    """What two patterns let through."""
+
+    one: Pattern
+    other: Pattern
+
+    def allowed(self, queries: Any, keys: Any) -> Any:
+        return self.one.allowed(queries, keys) & self.other.allowed(queries, keys)
+
+
+def within(pattern: Pattern, reach: Reach) -> Pattern:
+    """What `pattern` and `reach` both let through."""
+    return pattern if reach == FULL else Both(pattern, reach)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from core.config import Choice
 from core.decoder.probe import Probe
 from core.layers import parse_layers
 from core.models.info import ModelInfo
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,22 @@ class Rows:
 
     def __init__(self, positions: Tensor, probe: Probe) -> None:
         self.positions, self.probe = positions, probe
-        self._masks: dict[tuple[Pattern, int, int, int], Tensor] = {}
+        self._made: dict[Hashable, tuple[Tensor, Any]] = {}
 
     def mask(self, pattern: Pattern, keys: Tensor) -> Tensor | None:
-        """Bool [T, S] (or [H, T, S]) for keys at positions [S]; None when every key is visible."""
+        """Bool [T, S] (or [G, T, S]) for keys at positions [S]; None when every key is visible."""
         if len(self.positions) == 1 and pattern == Reach():
             return None
-        place = pattern, len(keys), int(keys[0]), int(keys[-1])
-        if place not in self._masks:
-            self._masks[place] = pattern.allowed(self.positions, keys)
-        return self._masks[place]
+        mask: Tensor = self.once(pattern, keys, lambda: pattern.allowed(self.positions, keys))
+        return mask
+
+    def once(self, name: Hashable, keys: Tensor, make: Callable[[], M]) -> M:
+        """What `make` gives for keys at positions [S], made once for all layers that hold the same keys."""
+        known = self._made.get(name)
+        if known is None or not (known[0] is keys or torch.equal(known[0], keys)):
+            known = self._made[name] = keys, make()
+        made: M = known[1]
+        return made
 
     def shown(self, layer: int) -> bool:
         """Whether the probe wants to see the attention of `layer`."""

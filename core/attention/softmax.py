@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from core.attention.mask import FULL, Pattern, Reach
 from core.attention.mechanism import Mechanism, Rows, Site, Store
+from core.attention.showing import show_reach
 from core.attention.table import SinkWindowOptions, WindowOptions
 from core.cache.base import KeyValues
 
@@ -24,7 +23,9 @@ class Softmax(Mechanism):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
         kv = store.update(k, v)
-        return attend(q, kv, rows, self.reach & store.reach, self.site)
+        y = attend(q, kv, rows, self.reach & store.reach, self.site)
+        show_reach(q, kv, rows, self.site, self.reach, store.reach)
+        return y
 
 
 def full(_options: Any, site: Site) -> Softmax:
@@ -43,7 +44,7 @@ def sink_window(options: SinkWindowOptions, site: Site) -> Softmax:
 
 
 def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> Tensor:
-    """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32. The probe of `rows` sees the weights if it wants to."""
+    """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32."""
     if site.cap:
         weights = attention_weights(q, kv, rows.positions, pattern, site)
         values = kv.values.float().repeat_interleave(q.shape[1] // kv.values.shape[0], dim=0)
@@ -57,18 +58,7 @@ def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -
             scale=site.scale,
             enable_gqa=True,
         )[0].transpose(0, 1)
-    show(q, kv, rows, pattern, site)
     return y.float()
-
-
-def show(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> None:
-    """Hand the weights of q [T, H, D] over `kv` to the probe, where it asked for this layer."""
-    if rows.shown(site.layer):
-        rows.probe.lap("attention")
-        last = slice(-rows.probe.attention_rows, None)
-        weights = attention_weights(q[last], kv, rows.positions[last], pattern, site)
-        rows.probe.attention(site.layer, weights.half().numpy(), kv.positions.int().numpy())
-        rows.probe.lap("capture")
 
 
 def attention_weights(q: Tensor, kv: KeyValues, positions: Tensor, pattern: Pattern, site: Site) -> Tensor:
@@ -79,10 +69,3 @@ def attention_weights(q: Tensor, kv: KeyValues, positions: Tensor, pattern: Patt
         scores = site.cap * torch.tanh(scores / site.cap)
     allowed = pattern.allowed(positions, kv.positions)
     return scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1)
-
-
-def stacked(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Captures of successive rows as one: weights [H, T, S] are widened with zeros to the keys of the last part."""
-    keys = parts[-1][1]
-    widened = [np.pad(weights, ((0, 0), (0, 0), (0, len(keys) - weights.shape[2]))) for weights, _ in parts]
-    return np.concatenate(widened, axis=1), keys

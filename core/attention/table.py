@@ -18,6 +18,73 @@ class SinkWindowOptions:
     layers: str = layers_option()
 
 
+@dataclass(frozen=True)
+class DilatedOptions:
+    window: int = option(128, "tokens a query sees, itself included", low=1, high=1_048_576, unit="tokens")
+    dilation: int = option(4, "distance from each seen token to the next", low=1, high=65_536, unit="tokens")
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class StridedOptions:
+    window: int = option(64, "most recent tokens a query sees, itself included", low=1, high=1_048_576, unit="tokens")
+    stride: int = option(64, "one token in so many is seen before the window", low=1, high=1_048_576, unit="tokens")
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class LocalGlobalOptions:
+    window: int = option(128, "most recent tokens a query sees, itself included", low=1, high=1_048_576, unit="tokens")
+    globals: int = option(4, "first tokens that every query keeps seeing", low=0, high=65_536, unit="tokens")
+    every: int = option(64, "one position in so many that every query sees; 0 is none", low=0, high=1_048_576, unit="tokens")
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class BigBirdOptions:
+    block: int = option(32, "tokens of a block", low=1, high=65_536, unit="tokens")
+    window_blocks: int = option(3, "most recent blocks a query sees, its own included", low=1, high=65_536, unit="blocks")
+    global_blocks: int = option(1, "first blocks that every query sees", low=0, high=65_536, unit="blocks")
+    random_blocks: int = option(
+        2, "blocks in between, drawn for each block of queries and KV head", low=0, high=64, unit="blocks"
+    )
+    seed: int = option(0, "of the drawing", low=0, high=2**31 - 1)
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class BlockTopkOptions:
+    block: int = option(32, "tokens of a block", low=1, high=65_536, unit="tokens")
+    blocks: int = option(6, "blocks that each query and KV head chooses", low=0, high=65_536, unit="blocks")
+    sink_blocks: int = option(1, "first blocks that are always seen", low=0, high=65_536, unit="blocks")
+    local_blocks: int = option(2, "most recent blocks that are always seen, the query's own included", low=1, high=65_536,
+                               unit="blocks")  # fmt: skip
+    scores: str = option(
+        "bounds",
+        "how a block is scored: by the highest score its keys could have (bounds), or by their mean",
+        choices=("bounds", "mean"),
+    )
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class TopkOptions:
+    k: int = option(
+        64, "keys that each query and head sees: those with the highest scores", low=1, high=1_048_576, unit="tokens"
+    )
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class LshOptions:
+    hashes: int = option(4, "rounds: a key is seen when it shares the query's bucket in any of them", low=1, high=64)
+    buckets: int = option(16, "buckets of a round, an even number", low=2, high=254)
+    window: int = option(32, "most recent tokens that are always seen, the query itself included", low=1, high=1_048_576,
+                         unit="tokens")  # fmt: skip
+    seed: int = option(0, "of the random rotations", low=0, high=2**31 - 1)
+    layers: str = layers_option()
+
+
 TECHNIQUES = (
     Technique(
         "attention",
@@ -44,5 +111,68 @@ TECHNIQUES = (
         "Xiao et al. 2023 (StreamingLLM), arXiv 2309.17453",
         "core.attention.softmax:sink_window",
         SinkWindowOptions,
+    ),
+    Technique(
+        "attention",
+        "dilated",
+        "Recent tokens with gaps between them, which reach further back for the same work.",
+        Exactness("exact_at", "dilation = 1 and window ≥ length"),
+        "Beltagy et al. 2020 (Longformer), arXiv 2004.05150",
+        "core.attention.fixed:dilated",
+        DilatedOptions,
+    ),
+    Technique(
+        "attention",
+        "strided",
+        "A short window, and one token in each stride before it.",
+        Exactness("exact_at", "window ≥ length"),
+        "Child et al. 2019 (Sparse Transformer), arXiv 1904.10509",
+        "core.attention.fixed:strided",
+        StridedOptions,
+    ),
+    Technique(
+        "attention",
+        "local_global",
+        "A window, and tokens that every query sees: the first ones and one in so many.",
+        Exactness("exact_at", "window ≥ length"),
+        "Beltagy et al. 2020 (Longformer), arXiv 2004.05150",
+        "core.attention.fixed:local_global",
+        LocalGlobalOptions,
+    ),
+    Technique(
+        "attention",
+        "bigbird",
+        "Recent, first and random blocks of tokens; each KV head draws its own.",
+        Exactness("exact_at", "block · window_blocks ≥ length + block"),
+        "Zaheer et al. 2020 (BigBird), arXiv 2007.14062",
+        "core.attention.fixed:bigbird",
+        BigBirdOptions,
+    ),
+    Technique(
+        "attention",
+        "block_topk",
+        "Each query chooses the blocks of keys that matter most to it, by a summary of each block.",
+        Exactness("exact_at", "block · (sink_blocks + blocks + local_blocks) ≥ length + block"),
+        "Tang et al. 2024 (Quest), arXiv 2406.10774; Lu et al. 2025 (MoBA), arXiv 2502.13189",
+        "core.attention.block_topk:BlockTopk",
+        BlockTopkOptions,
+    ),
+    Technique(
+        "attention",
+        "topk",
+        "Only the k keys with the highest scores of each query and head: what an ideal choice would keep.",
+        Exactness("exact_at", "k ≥ length"),
+        "Gupta et al. 2021 (Memory-efficient transformers via top-k attention), arXiv 2106.06899",
+        "core.attention.topk:Topk",
+        TopkOptions,
+    ),
+    Technique(
+        "attention",
+        "lsh",
+        "Keys that random rotations put into the query's bucket, and the most recent tokens.",
+        Exactness("exact_at", "window ≥ length"),
+        "Kitaev et al. 2020 (Reformer), arXiv 2001.04451",
+        "core.attention.lsh:Lsh",
+        LshOptions,
     ),
 )

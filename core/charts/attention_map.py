@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.attention.mask import FULL, Pattern
-from core.attention.patterns import patterns
+from core.attention.mask import FULL, Reach
+from core.attention.patterns import Plan, plans
 from core.charts.attention_rows import MEAN, Assembled, assemble
 from core.charts.chart import Chart, Heatmap
 from core.charts.labelled import Labelled, counted, ending_notes, token_labels
@@ -34,16 +34,16 @@ def chart_of(traces: Labelled, layer: int, head: int, found: Assembled | None) -
         definition="Softmax weight that the query token (row) gives to each earlier token (column); a row sums to 1.",
         x_label="key",
         y_label="query",
-        heatmap=None if found is None else _heatmap(trace, found, layer),
-        notes=(*_coverage(trace, found), *ending_notes(traces[:1])),
+        heatmap=None if found is None else _heatmap(trace, found, layer, head),
+        notes=(*_coverage(trace, found, layer), *ending_notes(traces[:1])),
         empty=_empty(trace, layer),
     )
 
 
-def _heatmap(trace: Trace, found: Assembled, layer: int) -> Heatmap:
+def _heatmap(trace: Trace, found: Assembled, layer: int, head: int) -> Heatmap:
     labels = token_labels(trace)
     queries, keys = found.starts()
-    veil = found.absent | _hidden(_reach(trace, layer), found)
+    veil = found.absent | _hidden(_plan(trace, layer), found, head / max(1, _heads(trace, layer)))
     if veil.any():
         veil = veil & np.isfinite(found.values)
     return Heatmap(
@@ -58,24 +58,35 @@ def _heatmap(trace: Trace, found: Assembled, layer: int) -> Heatmap:
     )
 
 
-def _hidden(reach: Pattern, found: Assembled) -> np.ndarray:
-    """Cells of which the mask lets nothing through."""
-    if reach == FULL:
+def _hidden(plan: Plan, found: Assembled, share: float) -> np.ndarray:
+    """Cells of which the mask lets nothing through: by the pattern; by the weights where it is too fine or content decides.
+
+    share: the head's place among all, from 0 on; negative is all of them.
+    """
+    if plan.surely == FULL:
         return np.zeros((1, 1), bool)
     queries, keys = found.starts()
+    if plan.chosen or (found.block > 1 and not isinstance(plan.surely, Reach)):
+        return np.asarray(found.values == 0)
     last_queries, last_keys = queries + found.block - 1, keys + found.block - 1
     corners = ((queries, keys), (queries, last_keys), (last_queries, last_keys))
-    hidden: np.ndarray = ~np.logical_or.reduce([reach.allowed(some, others) for some, others in corners])
+    hidden: np.ndarray = ~np.logical_or.reduce([plan.surely.allowed(some, others) for some, others in corners])
+    if hidden.ndim == 3:
+        return np.asarray(hidden.all(0) if share < 0 else hidden[int(share * len(hidden) + 1e-9)])
     return hidden
 
 
-def _reach(trace: Trace, layer: int) -> Pattern:
+def _heads(trace: Trace, layer: int) -> int:
+    return next((len(one.weights) for one in trace.attention.get(layer, ())), 0)
+
+
+def _plan(trace: Trace, layer: int) -> Plan:
     if trace.started is None or layer >= trace.started.info.layers:
-        return FULL
-    return patterns(trace.started.config.attention, trace.started.info.layers)[layer]
+        return Plan(FULL, FULL)
+    return plans(trace.started.config, trace.started.info)[layer]
 
 
-def _coverage(trace: Trace, found: Assembled | None) -> tuple[str, ...]:
+def _coverage(trace: Trace, found: Assembled | None, layer: int) -> tuple[str, ...]:
     """What the map leaves out, and what is veiled."""
     if found is None:
         return ()
@@ -89,11 +100,11 @@ def _coverage(trace: Trace, found: Assembled | None) -> tuple[str, ...]:
         notes.append(f"captured up to query {found.end - 1}: {trace.capture_ended.message}")
     if found.block > 1:
         notes.append(f"a cell is the largest weight of {found.block} × {found.block} tokens")
-    return (*notes, "veiled cells are hidden by the mask or no longer in the cache") if _veils(trace, found) else tuple(notes)
-
-
-def _veils(trace: Trace, found: Assembled) -> bool:
-    return bool(found.absent.any()) or (trace.started is not None and trace.started.config.attention.name != "full")
+    plan = _plan(trace, layer)
+    if plan.surely == FULL and not found.absent.any():
+        return tuple(notes)
+    hidden = "were not chosen" if plan.chosen else "are hidden by the mask"
+    return (*notes, f"veiled cells {hidden} or no longer in the cache")
 
 
 def _empty(trace: Trace, layer: int) -> str:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.charts import memory as memory_charts
+from core.charts.attention_grid import attention_grid
 from core.charts.attention_map import attention_map
 from core.charts.attention_mask import attention_mask
+from core.charts.attention_mass import attention_mass
+from core.charts.attention_saving import attention_saving
 from core.charts.attention_summary import attention_summary
 from core.charts.chart import Chart
 from core.charts.experts import expert_load, expert_routing
@@ -46,7 +49,10 @@ CHARTS: dict[str, Builder] = {
     for builder in (
         Builder("attention_map", "Attention", "attention", attention_map, single=True),
         Builder("attention_mask", "Pattern", "attention", attention_mask, single=True),
+        Builder("attention_mass", "Mass kept", "attention", attention_mass),
         Builder("attention_summary", "Layers and heads", "attention", attention_summary, single=True),
+        Builder("attention_grid", "All maps", "attention", attention_grid, single=True),
+        Builder("attention_saving", "Saving", "attention", attention_saving),
         Builder("latency_phases", "Phases", "latency", latency_phases),
         Builder("latency_tokens", "Each token", "latency", latency_tokens),
         Builder("latency_histogram", "Histogram", "latency", latency_histogram),

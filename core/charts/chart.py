@@ -36,7 +36,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """values [rows, columns], row 0 at the top; NaN cells are drawn as empty. overlay: [rows, columns] bool, cells to veil."""
+    """values [rows, columns], row 0 at the top; NaN cells are drawn as empty. overlay: [rows, columns] bool, cells to veil.
+
+    tiles: where the cells are small maps of equal size, the names of their rows and columns, which the axes then bear.
+    """
 
     values: np.ndarray
     row_labels: tuple[str, ...]
@@ -46,6 +49,7 @@ class Heatmap:
     unit: str = ""
     overlay: np.ndarray | None = None
     scale: Literal["linear", "sqrt", "log"] = "linear"
+    tiles: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+# Weights, positions of keys and mass, as `Probe.attention` takes them.
+Shown = tuple["np.ndarray", "np.ndarray", "np.ndarray | None"]
+
 
 class Probe:
     """Charged by the decoder with every phase; receives captures of the layers it was asked for.
@@ -23,7 +26,7 @@ class Probe:
         self.routing = routing
         self._phases: dict[str, float] = defaultdict(float)
         self._last = perf_counter()
-        self._attention: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._attention: dict[int, Shown] = {}
         self._routes: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
 
     def start(self) -> None:
@@ -40,9 +43,12 @@ class Probe:
         """Charge time measured elsewhere, such as inside a fused kernel."""
         self._phases[phase] += seconds
 
-    def attention(self, layer: int, weights: np.ndarray, key_positions: np.ndarray) -> None:
-        """weights [H, T, S] float16 of the last T query rows of the pass (at least those wanted), key_positions [S] int32."""
-        self._attention[layer] = (weights, key_positions)
+    def attention(self, layer: int, weights: np.ndarray, key_positions: np.ndarray, mass: np.ndarray | None = None) -> None:
+        """weights [H, T, S] float16 of the last T query rows of the pass (at least those wanted), key_positions [S] int32.
+
+        mass: the share [H, T] float32 of full attention that falls on what is seen; None where nothing is hidden.
+        """
+        self._attention[layer] = (weights, key_positions, mass)
 
     def route(self, layer: int, experts: np.ndarray, weights: np.ndarray, count: int) -> None:
         """experts [T, K] int16, weights [T, K] float16, out of `count` experts."""
@@ -54,7 +60,7 @@ class Probe:
         self._phases.clear()
         return phases
 
-    def take_attention(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def take_attention(self) -> dict[int, Shown]:
         taken, self._attention = self._attention, {}
         return taken
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from core.decoder.probe import Shown
 from core.engine.watch import Watch
 from core.events import AttentionCaptured, CaptureEnded, Inspect, RoutingCaptured
 from core.models.info import ModelInfo
@@ -51,8 +52,8 @@ class Recorder:
             return
         begin, end = max(first, self._first_row), first + kept
         passes = [
-            _map(step, layer, weights[:, begin - (first + fed) :], keys, begin, end)
-            for layer, (weights, keys) in sorted(self._watch.take_attention().items())
+            _map(step, layer, seen, begin - (first + fed), begin, end)
+            for layer, seen in sorted(self._watch.take_attention().items())
         ]
         self._left -= sum(captured.weights.nbytes for captured in passes)
         if self._left >= 0:
@@ -62,8 +63,11 @@ class Recorder:
         yield CaptureEnded(step, f"the capture budget of {self._budget / 2**20:.3g} MiB is spent; attention is no longer kept")
 
 
-def _map(step: int, layer: int, weights: np.ndarray, keys: np.ndarray, begin: int, end: int) -> AttentionCaptured:
-    """Queries from position `begin` to `end`, over the keys before `end`: later ones belonged to rejected drafts."""
-    seen = keys < end
-    kept = weights[:, : end - begin, seen].astype(np.float16)
-    return AttentionCaptured(step, layer, begin, kept, keys[seen].astype(np.int32))
+def _map(step: int, layer: int, seen: Shown, row: int, begin: int, end: int) -> AttentionCaptured:
+    """Rows from `row` on: queries from position `begin` to `end`, over the keys before `end`, as later ones belonged to
+    rejected drafts.
+    """
+    weights, keys, mass = seen
+    rows, held = slice(row, row + end - begin or None), keys < end
+    shares = None if mass is None else mass[:, rows].astype(np.float16)
+    return AttentionCaptured(step, layer, begin, weights[:, rows, held].astype(np.float16), keys[held].astype(np.int32), shares)

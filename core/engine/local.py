@@ -9,7 +9,7 @@ import torch
 
 from core.attention.context import Context
 from core.attention.mechanism import mechanisms
-from core.attention.softmax import stacked
+from core.attention.showing import stacked
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig

@@ -10,6 +10,7 @@ from core.decoder.architectures import LOCAL_ARCHITECTURES
 from core.errors import BadInput
 from core.models.folder_tokenizer import chat_template_in, read_json
 from core.models.info import ModelInfo
+from core.models.sliding import sliding_windows
 
 # What older and other architectures call the same sizes.
 _ALIASES = {
@@ -89,6 +90,7 @@ def describe_config(folder: Path, config: Mapping[str, Any]) -> ModelInfo:
         experts=int(config.get("num_local_experts") or config.get("num_experts") or 0),
         experts_used=int(config.get("num_experts_per_tok") or 0),
         sliding_window=int(config.get("sliding_window") or 0) if windowed else 0,
+        sliding_windows=sliding_windows(config) if local else (),
         chat_template=chat_template_in(folder),
     )
 

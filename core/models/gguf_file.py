@@ -18,6 +18,7 @@ from core.models.gguf_header import READABLE, Header, TensorEntry, read_header
 from core.models.gguf_names import IN_CONFIG, expert_names, hugging_face_name
 from core.models.info import ModelInfo
 from core.models.shapes import check_shape
+from core.models.sliding import sliding_windows
 
 # The converter reorders rows of Q and K for these, since llama.cpp rotates neighbouring values where transformers
 # rotates the two halves of a head.
@@ -95,6 +96,7 @@ def describe_header(header: Header) -> ModelInfo:
         experts=config.get("num_local_experts") or config.get("num_experts") or 0,
         experts_used=config.get("num_experts_per_tok", 0),
         sliding_window=config.get("sliding_window") or 0,
+        sliding_windows=sliding_windows(config) if local else (),
         chat_template=template if isinstance(template, str) else None,
     )
 

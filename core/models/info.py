@@ -13,6 +13,7 @@ class ModelInfo:
     architecture: transformers' model_type (`llama`, `qwen2`, …). engine: which engine can run it.
     tensor_bytes: stored type (`Q4_1`, `BF16`, …) to bytes in the file. matrix_bytes: the same, of the matrices inside the
     layers alone, which weight techniques change. embedding_bytes: of the token embedding, in the file.
+    sliding_windows: of each layer, 0 where it sees everything; empty where none slides, or it is not known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelInfo:
     experts: int = 0
     experts_used: int = 0
     sliding_window: int = 0
+    sliding_windows: tuple[int, ...] = ()
     chat_template: str | None = None
 
     @property

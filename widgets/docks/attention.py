@@ -8,9 +8,12 @@ from dataclasses import replace
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QSlider, QWidget
 
+from core.charts.attention_grid import attention_grid, tile_of
 from core.charts.attention_map import chart_of
-from core.charts.attention_mask import attention_mask, pattern
+from core.charts.attention_mask import attention_mask, differs_by_head, pattern
+from core.charts.attention_mass import attention_mass
 from core.charts.attention_rows import MEAN, GrowingMap
+from core.charts.attention_saving import attention_saving
 from core.charts.attention_summary import MEASURES, attention_summary
 from core.charts.chart import Chart
 from core.config import RunConfig
@@ -22,17 +25,21 @@ from widgets.docks.selector import Selector, SelectorRow
 from widgets.labels import quiet_label
 from widgets.theme import GRID, small_font
 
-_MEASURES = {"entropy": "entropy", "first": "first tokens", "last": "recent tokens", "kept": "kept by the other's pattern"}
+_TABS = {
+    "map": "Map", "pattern": "Pattern", "mass": "Mass kept", "heads": "Layers × heads", "grid": "All maps", "saving": "Saving",
+}  # fmt: skip
+_MEASURES = {"entropy": "entropy", "first": "first tokens", "last": "recent tokens", "kept": "mass kept"}
 
 
 class AttentionDock(DockPanel):
-    """The map of a layer and head, the pattern of the configuration, and a summary of every layer and head.
+    """The map of a layer and head, the pattern of the configuration and the attention mass it keeps, every layer and head as
+    one number and as small maps, and what is saved.
 
     Before a run the map's place shows the pattern that the configuration of `set_config` will use.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__({"map": "Map", "pattern": "Pattern", "heads": "Layers × heads"}, parent)
+        super().__init__(_TABS, parent)
         self._growing = GrowingMap(Trace(), 0, MEAN, None)
         self._planned: tuple[RunConfig, ModelInfo | None, int] | None = None
         self.which = Selector("Run", self.redraw)
@@ -47,7 +54,8 @@ class AttentionDock(DockPanel):
         self.passes.whole.toggled.connect(self.redraw)
         self.column.insertWidget(0, SelectorRow(self.which, self.layer, self.head, self.veil, self.measure))
         self.column.insertWidget(1, self.passes)
-        self.deck["heads"].canvas.picked.connect(self._show_head)
+        self.deck["heads"].canvas.picked.connect(lambda row, head: self._show_head(self._layers()[row], head))
+        self.deck["grid"].canvas.picked.connect(lambda *cell: self._show_head(*tile_of(self.deck["grid"].chart, *cell)))
         self.prepare()
 
     def set_config(self, config: RunConfig, info: ModelInfo | None, length: int) -> None:
@@ -65,26 +73,35 @@ class AttentionDock(DockPanel):
         layers, heads = self._layers(), range(MEAN, self._heads())
         self.layer.set_values(layers, tuple(map(str, layers)))
         self.head.set_values(tuple(heads), ("mean of all", *map(str, range(self._heads()))))
-        shown = self.deck.shown
+        shown = set(self.deck.shown)
         captured = bool(self._trace().attention)
-        self.head.setVisible("map" in shown and captured)
+        self.head.setVisible((captured and bool(shown & {"map", "mass"})) or ("pattern" in shown and self._differs()))
         self.veil.setVisible("map" in shown and captured)
         self.measure.setVisible("heads" in shown and captured)
-        self.layer.setVisible(bool(layers) and ("map" in shown or "pattern" in shown))
+        self.layer.setVisible(bool(layers) and bool(shown & {"map", "mass", "pattern"}))
         self.passes.setVisible("map" in shown and captured)
         self.passes.set_steps([one.step for one in self._trace().attention.get(self.layer.number(), ())])
 
     def chart_of(self, key: str) -> Chart:
-        if key == "heads":
-            others = [one for one in self.traces if one[1] is not self._trace()]
-            return attention_summary([(self._label(), self._trace()), *others], measure=str(self.measure.value))
-        if key == "pattern":
-            return self._pattern()
-        return self._map() if self._trace().attention else self._pattern()
+        one = (self._label(), self._trace())
+        match key:
+            case "heads":
+                others = [other for other in self.traces if other[1] is not one[1]]
+                return attention_summary([one, *others], measure=str(self.measure.value))
+            case "mass":
+                return attention_mass(self.traces, layer=self.layer.number(), head=self.head.number(MEAN))
+            case "grid":
+                return attention_grid([one])
+            case "saving":
+                return attention_saving(self.traces)
+            case "map" if one[1].attention:
+                return self._map()
+            case _:
+                return self._pattern()
 
-    def _show_head(self, row: int, head: int) -> None:
-        """Open the map of a layer and head that was picked in the summary."""
-        self.layer.choose(self._layers()[row])
+    def _show_head(self, layer: int, head: int) -> None:
+        """Open the map of a layer and head that was picked in a view of all of them."""
+        self.layer.choose(layer)
         self.head.choose(head)
         self.deck.show_chart("map")
         self.redraw()
@@ -101,23 +118,34 @@ class AttentionDock(DockPanel):
 
     def _pattern(self) -> Chart:
         """Of the chosen run; of the configuration as it stands where there is no run."""
+        layer, head = self.layer.number(), self.head.number(MEAN)
         if self._trace().started is not None or self._planned is None:
-            return attention_mask([(self._label(), self._trace())], layer=self.layer.number())
+            return attention_mask([(self._label(), self._trace())], layer=layer, head=head)
         config, info, length = self._planned
         try:
-            return pattern(config, length, layer=self.layer.number(), layers=info.layers if info else 0)
+            return pattern(config, length, info=info, layer=layer, head=head)
         except BadInput as error:
             return replace(attention_mask([]), empty=f"This configuration has no pattern to draw: {error}.")
 
     def _layers(self) -> list[int]:
         """Layers that were captured; all of the model's where nothing was."""
-        trace = self._trace()
-        info = trace.started.info if trace.started else self._planned[1] if self._planned else None
-        return sorted(trace.attention) or list(range(info.layers if info else 0))
+        info = self._info()
+        return sorted(self._trace().attention) or list(range(info.layers if info else 0))
 
     def _heads(self) -> int:
         maps = next(iter(self._trace().attention.values()), None)
-        return maps[0].weights.shape[0] if maps else 0
+        info = self._info()
+        return maps[0].weights.shape[0] if maps else info.query_heads if info else 0
+
+    def _differs(self) -> bool:
+        """Whether the pattern that is drawn is another one for each head."""
+        started = self._trace().started
+        config = started.config if started else self._planned[0] if self._planned else None
+        return config is not None and bool(self._heads()) and differs_by_head(config)
+
+    def _info(self) -> ModelInfo | None:
+        trace = self._trace()
+        return trace.started.info if trace.started else self._planned[1] if self._planned else None
 
     def _trace(self) -> Trace:
         chosen = [trace for label, trace in self.traces if label == self.which.value]

@@ -10,7 +10,8 @@ from core.attention.context import Context
 from core.attention.mask import FULL
 from core.attention.mechanism import Rows
 from core.attention.prompt import attend_after
-from core.attention.softmax import attend, show
+from core.attention.showing import show_reach
+from core.attention.softmax import attend
 from core.cache.base import KeyValues, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
@@ -90,12 +91,12 @@ class Prompt:
         held = KeyValues(slots.buffers.keys[layer][:, :end], slots.buffers.values[layer][:, :end], slots.positions)
         site, reach = context.mechanisms[layer].site, context.mechanisms[layer].reach
         assert reach is not None
-        reach = reach & context.cache.reach
-        if reach == FULL and not site.cap:
+        seen = reach & context.cache.reach
+        if seen == FULL and not site.cap:
             y = attend_after(queries, held.keys, held.values, site.scale)
-            show(queries.transpose(0, 1), held, rows, reach, site)
         else:
-            y = attend(queries.transpose(0, 1), held, rows, reach, site).bfloat16()
+            y = attend(queries.transpose(0, 1), held, rows, seen, site).bfloat16()
+        show_reach(queries.transpose(0, 1), held, rows, site, reach, context.cache.reach)
         return attention.out.many(y.flatten(1))
 
     def _placed(self, attention: Attention, qkv: Tensor, slots: Slots, layer: int, position: int) -> Tensor:

@@ -11,11 +11,12 @@ from attending import CHUNKS, HEADS, KV_HEADS, SCALE, SIZE, TOKENS, attended, co
 
 from core.attention.mask import FULL, Reach
 from core.attention.mechanism import mechanisms
-from core.attention.patterns import patterns
+from core.attention.patterns import plan_of, plans
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig
 from core.technique import NoOptions
+from tests.traces import INFO
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Sees = Callable[[int, int], bool]
@@ -66,11 +67,14 @@ def test_that_without_a_cache_the_whole_sequence_gives_the_same() -> None:
     assert (found - plainly(PATTERNS[0][1], 0.0)).abs().max() < 1e-4
 
 
-def test_that_layers_left_out_see_everything() -> None:
-    choice = RunConfig().set(["attention.name=window", "attention.window=5", "attention.layers=last:2"]).attention
-    sites = [replace(site(), layer=layer) for layer in range(4)]
-    expected = (FULL, FULL, Reach(0, 5), Reach(0, 5))
-    assert patterns(choice, 4) == tuple(mechanism.reach for mechanism in mechanisms(choice, sites)) == expected
+def test_that_layers_left_out_see_what_they_were_trained_to() -> None:
+    config = RunConfig().set(["attention.name=window", "attention.window=5", "attention.layers=last:2"])
+    info = replace(INFO, layers=4, sliding_windows=(3, 0, 3, 9))
+    sites = [replace(site(), layer=layer, window=info.sliding_windows[layer] or None) for layer in range(4)]
+    expected = (Reach(0, 3), FULL, Reach(0, 3), Reach(0, 5))
+    assert tuple(plan.surely for plan in plans(config, info)) == expected
+    assert tuple(mechanism.reach for mechanism in mechanisms(config.attention, sites)) == expected
+    assert plan_of(config.attention).surely == Reach(0, 5), "without a model, the pattern where it applies"
 
 
 REACHES = [FULL, Reach(0, 3), Reach(0, 12), Reach(2, 3), Reach(2, 12), Reach(5, 8)]

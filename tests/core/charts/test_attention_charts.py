@@ -68,7 +68,7 @@ def test_that_a_layer_or_head_that_was_not_captured_is_said() -> None:
     ids=["full", "window", "sinks", "rolling", "another layer"],
 )
 def test_that_a_pattern_is_drawn_before_the_run(settings: list[str], seen: list[int]) -> None:
-    chart = pattern(RunConfig().set(settings), 6, layer=1, layers=4)
+    chart = pattern(RunConfig().set(settings), 6, layer=1, info=replace(INFO, layers=4))
     values = _map(chart).values
     assert values[-1].tolist() == seen
     assert np.isnan(values[0, 1:]).all()
@@ -84,9 +84,9 @@ def test_that_the_pattern_of_a_long_text_is_drawn_in_blocks() -> None:
 
 def test_that_a_pattern_outside_the_model_is_bad_input() -> None:
     with pytest.raises(BadInput, match="30 layers"):
-        pattern(RunConfig().set(["attention.name=window", "attention.layers=40"]), 6, layer=0, layers=30)
+        pattern(RunConfig().set(["attention.name=window", "attention.layers=40"]), 6, layer=0, info=replace(INFO, layers=30))
     with pytest.raises(BadInput, match="layer=30: the model has layers 0 to 29"):
-        pattern(RunConfig(), 6, layer=30, layers=30)
+        pattern(RunConfig(), 6, layer=30, info=replace(INFO, layers=30))
 
 
 def test_that_attention_summaries_are_means_over_the_captured_queries() -> None:
