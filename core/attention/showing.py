@@ -47,12 +47,26 @@ def shown_of(q: Tensor, kv: KeyValues, site: Site, held: Tensor, seen: Tensor) -
     the same.
     """
     scores = scores_of(q, kv, site)
-    chosen = seen.expand(1, *seen.shape) if seen.ndim == 2 else seen
-    chosen = chosen.repeat_interleave(q.shape[1] // len(chosen), dim=0) & held  # [H, T, S]
-    whole = scores.masked_fill(~held, -torch.inf)
-    kept = scores.masked_fill(~chosen, -torch.inf)
-    mass = None if torch.equal(chosen, held.expand_as(chosen)) else (kept.logsumexp(-1) - whole.logsumexp(-1)).exp()
-    return kept.softmax(dim=-1), mass
+    seen = _by_head(seen, q.shape[1]) & held
+    if torch.equal(seen, held.expand_as(seen)):
+        return scores.masked_fill_(~held, -torch.inf).softmax(-1), None
+    kept = scores.masked_fill(~seen, -torch.inf)
+    return kept.softmax(-1), _mass(scores, held, kept)
+
+
+def mass_of(q: Tensor, kv: KeyValues, site: Site, held: Tensor, seen: Tensor) -> Tensor:
+    """The attention mass kept alone, [H, T], as `shown_of` tells it."""
+    scores = scores_of(q, kv, site)
+    return _mass(scores, held, scores.masked_fill(~(_by_head(seen, q.shape[1]) & held), -torch.inf))
+
+
+def _by_head(seen: Tensor, heads: int) -> Tensor:
+    """[T, S] or [G or H, T, S] as [1 or H, T, S]."""
+    return seen[None] if seen.ndim == 2 else seen.repeat_interleave(heads // len(seen), dim=0)
+
+
+def _mass(scores: Tensor, held: Tensor, kept: Tensor) -> Tensor:
+    return (kept.logsumexp(-1) - scores.masked_fill(~held, -torch.inf).logsumexp(-1)).exp()
 
 
 def stacked(parts: Sequence[Shown]) -> Shown:
