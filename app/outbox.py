@@ -13,7 +13,7 @@ from threading import Thread
 
 from app.messages import Envelope, Ready
 
-FLUSH_EVERY = 0.02  # seconds: less than a frame, and seldom enough to leave the engine its cores
+FLUSH_EVERY = 0.03  # seconds: a frame, and seldom enough to leave the engine its cores
 LARGEST_BATCH = 2**20  # bytes after which a batch is closed
 
 

@@ -9,24 +9,31 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
 
+from app.load import Load
 from app.models import pieces
 from core.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from app.main_window import Window
 
-BUSY_MS, IDLE_MS = 28, 200  # between two looks at the engine
+BUSY_MS, CROWDED_MS, IDLE_MS = 28, 80, 200  # between two looks at the engine
+FULL = 0.85  # share of the processor from which every frame is taken from the engine
 SAY_EVERY = 0.25  # seconds between two changes of the status line: faster ones cannot be read
 
 
 class Pulse:
-    """Beats a little over thirty times a second while a job runs, five times otherwise."""
+    """Beats a little over thirty times a second while a job runs, five times otherwise.
+
+    Where the run has the whole processor, it beats twelve times a second from the first token on: the threads of a decode
+    step wait for each other, so a frame on one core holds up all of them.
+    """
 
     def __init__(self, window: Window) -> None:
         self._window = window
         self._death_told = False
         self._tokenizer: Tokenizer | None = None
         self._said_at = 0.0
+        self._load = Load()
         self._timer = QTimer(window, interval=IDLE_MS)
         self._timer.timeout.connect(self.beat)
 
@@ -46,6 +53,7 @@ class Pulse:
     def job_began(self) -> None:
         """Look often from now on. The collector waits: it would walk through every event, for longer than a frame lasts."""
         gc.disable()
+        self._load.measure()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(BUSY_MS)
 
@@ -91,6 +99,12 @@ class Pulse:
         self._look_at_tokenizer()
         if self._window.is_busy():
             self._window.show_status()
+            self._follow_load()
+
+    def _follow_load(self) -> None:
+        self._load.measure()
+        writes = any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)
+        self._timer.setInterval(CROWDED_MS if writes and self._load.share > FULL else BUSY_MS)
 
     def _look_at_history(self) -> None:
         kept, errors = self._window.keeper.done()

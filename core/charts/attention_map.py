@@ -48,8 +48,8 @@ def _heatmap(trace: Trace, found: Assembled, layer: int, head: int) -> Heatmap:
         veil = veil & np.isfinite(found.values)
     return Heatmap(
         values=found.values,
-        row_labels=tuple(labels[query] for query in queries.tolist()),
-        column_labels=tuple(labels[key] for key in keys.tolist()),
+        row_labels=tuple(map(labels.__getitem__, queries.tolist())),
+        column_labels=tuple(map(labels.__getitem__, keys.tolist())),
         low=0.0,
         high=1.0,
         unit="attention weight",

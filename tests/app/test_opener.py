@@ -57,7 +57,7 @@ def test_that_runs_are_shown_in_order_once_they_are_read(opener, tmp_path):
 
 def test_that_progress_is_that_of_all_runs_together(opener):
     slow = _Slow()
-    opener.begin("2 traces", [lambda progress: make_trace(), slow], lambda traces: None)
+    opener.begin("2 traces", [lambda _: make_trace(), slow], list)
     assert slow.told.wait(20)
     assert opener.status.text == "Opening 2 traces"
     assert opener.status.share == 0.75
@@ -78,7 +78,7 @@ def test_that_what_is_given_up_shows_nothing(opener):
 
 
 def test_that_what_is_wrong_is_raised_where_it_would_be_shown(opener, tmp_path):
-    opener.begin("a", [partial(trace_file.load, tmp_path / "none.trace")], lambda traces: None)
+    opener.begin("a", [partial(trace_file.load, tmp_path / "none.trace")], list)
     with pytest.raises(BadInput, match="there is no such file"):
         _ended(opener)()
 

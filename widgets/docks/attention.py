@@ -121,7 +121,7 @@ class AttentionDock(DockPanel):
         if self._growing.trace is not self._trace() or self._growing.of != (layer, head, step):
             self._growing = GrowingMap(self._trace(), layer, head, step)
         chart = chart_of(trace, layer, head, self._growing.update(most=_DRAW_FOR))
-        if not self._growing.complete:
+        if not self._growing.complete and not self._trace().live:
             self._rest.start()
         if chart.heatmap is None or self.veil.isChecked():
             return chart
