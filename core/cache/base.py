@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ class Cache(ABC):
         return [slice(0, rows)]
 
     def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:  # noqa: B027
-        """Queries q [T, H, D] at `positions` [T] have attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
+        """Queries q [T, H, D] at `positions` [T] attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
 
     def end_prompt(self) -> None:  # noqa: B027
         """The tokens so far are the whole prompt."""
@@ -136,6 +137,10 @@ class Cache(ABC):
     @abstractmethod
     def trim(self, length: int) -> None:
         """Forget all but the first `length` tokens."""
+
+    def fork(self) -> Self:
+        """A branch that begins with what is held here and goes its own way."""
+        return deepcopy(self, {id(self.layout): self.layout})
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class H2O(Cache):
     def parts(self, rows: int) -> Sequence[slice]:
         cuts = range(self.length - self.length % self.stride, self.length + rows + self.stride, self.stride)
         edges = [min(max(cut - self.length, 0), rows) for cut in cuts]
-        return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+        return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         if self.fed[layer] % self.stride == 0 and self.held[layer] > self.budget - self.stride:

@@ -27,6 +27,7 @@ from core.errors import RunFailed
 
 _LONGEST_DRAFT = 64  # rows of a pass that may be taken back
 _ALWAYS = 2**62
+_NARROWED = (1.0, 0.9, 0.8, 0.7)  # of the range of a token's values: outliers there matter less than all the others
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class _Form:
 
     def values(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bytes, scales and zeros of v [G, blocks, g, D]."""
-        codes, scales, zeros = grouped(v.float().unflatten(-1, (-1, self.channels)), self.bits)
+        shares = (1.0,) if self.bits == 8 else _NARROWED
+        codes, scales, zeros = grouped(v.float().unflatten(-1, (-1, self.channels)), self.bits, shares)
         return packed(codes.flatten(-2), self.bits), scales, zeros
 
     def plain_keys(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
@@ -212,4 +214,3 @@ class Quantized(Cache):
     def read_nbytes(self) -> int:
         exact = self.length - self.closed * self.group
         return exact * self.layout.token_nbytes + sum(part.nbytes for blocks in self.blocks for part in blocks.held)
-
