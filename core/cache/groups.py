@@ -45,8 +45,8 @@ def _error(x: Tensor, coded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 def packed(codes: Tensor, bits: int) -> Tensor:
     """Bytes [..., ⌈D · bits / 8⌉] of codes [..., D]."""
     many = 8 // bits
-    codes = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % many))
-    planes = codes.reshape(*codes.shape[:-1], many, -1)  # [..., n, w]
+    codes = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % many)).contiguous()
+    planes = codes.view(*codes.shape[:-1], many, codes.shape[-1] // many)  # [..., n, w]
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8)[:, None]
     rows: Tensor = (planes << shifts).sum(-2, dtype=torch.uint8)
     return rows

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.cache.base import Buffers, Cache, KeyValues, Layout, Weigh
-from core.cache.shares import tokens
+from core.cache.shares import of_all
 from core.cache.table import H2OOptions
 from core.errors import RunFailed
 
@@ -29,8 +29,8 @@ class H2O(Cache):
 
     def __init__(self, options: H2OOptions, layout: Layout) -> None:
         super().__init__(options, layout)
-        self.budget = max(2, tokens(options.budget, layout.tokens))
-        self.recent = min(self.budget - 1, tokens(options.recent, self.budget) if options.recent else 0)
+        self.budget = max(2, of_all(options.budget, layout.tokens))
+        self.recent = min(self.budget - 1, of_all(options.recent, self.budget) if options.recent else 0)
         self.stride = max(1, min(_MOST_AT_ONCE, (self.budget - self.recent) // 4))
         capacity = min(self.budget, layout.tokens)
         self.buffers = Buffers(layout, capacity)
@@ -52,12 +52,12 @@ class H2O(Cache):
         self.positions[layer][:, start:end] = torch.arange(self.fed[layer], self.fed[layer] + len(k))
         self.sums[layer][:, start:end] = 0
         self.held[layer], self.fed[layer] = end, self.fed[layer] + len(k)
-        parts = (self.buffers.keys[layer], self.buffers.values[layer], self.positions[layer])
-        return KeyValues(*(part[:, :end] for part in parts))
+        keys, values = self.buffers.keys[layer], self.buffers.values[layer]
+        return KeyValues(keys[:, :end], values[:, :end], self.positions[layer][:, :end])
 
     def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:
         got = weigh(q, kv, positions).sum(1)  # [H, S]
-        self.sums[layer][:, : got.shape[1]] += got.unflatten(0, (len(kv.keys), -1)).sum(1)
+        self.sums[layer][:, : got.shape[1]] += got.view(len(kv.keys), -1, got.shape[1]).sum(1)
 
     def _evict(self, layer: int) -> None:
         """Keep budget − stride tokens in each head."""

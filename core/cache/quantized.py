@@ -46,8 +46,12 @@ class _Form:
     def values(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bytes, scales and zeros of v [G, blocks, g, D]."""
         shares = (1.0,) if self.bits == 8 else _NARROWED
-        codes, scales, zeros = grouped(v.float().unflatten(-1, (-1, self.channels)), self.bits, shares)
+        codes, scales, zeros = grouped(self._split(v.float()), self.bits, shares)
         return packed(codes.flatten(-2), self.bits), scales, zeros
+
+    def _split(self, v: Tensor) -> Tensor:
+        """[..., D] as [..., D / c, c]."""
+        return v.view(*v.shape[:-1], v.shape[-1] // self.channels, self.channels)
 
     def plain_keys(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
         """[G, blocks · g, D] float32."""
@@ -56,7 +60,7 @@ class _Form:
 
     def plain_values(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
         """[G, blocks · g, D] float32."""
-        numbers = unpacked(codes, self.bits, self.channels * scales.shape[-1]).unflatten(-1, (-1, self.channels)).float()
+        numbers = self._split(unpacked(codes, self.bits, self.channels * scales.shape[-1]).float())
         return torch.addcmul(zeros.float()[..., None], numbers, scales.float()[..., None]).flatten(-2).flatten(1, 2)
 
 
@@ -82,8 +86,8 @@ class _Blocks:
 
     def encoded(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """What stands for k and v [G, blocks · g, D]."""
-        blocks = k.shape[1] // self.form.group, self.form.group
-        return (*self.form.keys(k.unflatten(1, blocks)), *self.form.values(v.unflatten(1, blocks)))
+        k, v = (part.reshape(len(part), part.shape[1] // self.form.group, self.form.group, part.shape[2]) for part in (k, v))
+        return (*self.form.keys(k), *self.form.values(v))
 
     def plain(self, arrays: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values [G, blocks · g, D] that `arrays` stand for."""
@@ -172,7 +176,8 @@ class Quantized(Cache):
         if count <= 0:
             return
         for blocks, k, v in zip(self.blocks, self.tail.keys, self.tail.values, strict=True):
-            blocks.close(*(part[:, self.sinks : self.sinks + count] for part in (k, v)), self._room(due))
+            moved = slice(self.sinks, self.sinks + count)
+            blocks.close(k[:, moved], v[:, moved], self._room(due))
         self.tail.drop(self.sinks, count, self.length - self.closed * self.group)
         self.closed = due
 

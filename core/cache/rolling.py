@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.attention.mask import Reach
 from core.cache.base import Buffers, Cache, KeyValues, Layout, Slots
-from core.cache.table import RollingOptions
+from core.cache.table import RollingOptions, SinksOptions
 from core.errors import RunFailed
 
 
@@ -22,7 +22,7 @@ class Rolling(Cache):
     rewindable = False
     sinks = 0
 
-    def __init__(self, options: RollingOptions, layout: Layout) -> None:
+    def __init__(self, options: RollingOptions | SinksOptions, layout: Layout) -> None:
         super().__init__(options, layout)
         self.window, self.size = options.window, self.sinks + options.window
         self.reach = Reach(self.sinks, self.window)

@@ -31,6 +31,8 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
+        (DENSE, "decoding.name=prompt_lookup cache.name=h2o", "taken back, and the h2o cache"),
+        (DENSE, "cache.name=h2o cache.budget=64 cache.recent=64", "leaves no room for others in cache.budget=64"),
         (DENSE, "decoding.name=prompt_lookup cache.name=sinks", "taken back, and the ring behind the sinks"),
         (MAMBA, "decoding.name=prompt_lookup engine.name=transformers", "recurrent state"),
         (MAMBA, "run.ignore_eos=true", "does not know the architecture mamba"),
@@ -55,6 +57,8 @@ def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, sett
         (DENSE, "decoding.name=prompt_lookup cache.name=off attention.name=sink_window"),
         (DENSE, "engine.name=transformers weights.name=cast decoding.name=prompt_lookup"),
         (MIXTURE, "ffn.name=experts ffn.top_k=4"),
+        (DENSE, "decoding.name=prompt_lookup cache.name=snapkv attention.name=window"),
+        (DENSE, "decoding.name=prompt_lookup cache.name=quantized attention.name=sink_window"),
         (MAMBA, "engine.name=transformers"),
     ],
 )
