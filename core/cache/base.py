@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,7 +24,8 @@ class Layout:
     number format.
 
     sizes: of a key and of a value in each layer, where they are not D. ropes: how the keys of each layer were rotated, None
-    for a layer that rotates nothing; none at all outside of a decoder.
+    for a layer that rotates nothing; none at all outside of a decoder. pools: what the caches of one loaded model share.
+    shaped_by: what shapes keys and values besides the tokens and the loaded model.
     """
 
     kv_heads: tuple[int, ...]
@@ -33,6 +34,8 @@ class Layout:
     dtype: torch.dtype
     sizes: tuple[tuple[int, int], ...] = ()
     ropes: tuple[RopeTable | None, ...] = ()
+    pools: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    shaped_by: Hashable = None
 
     def size(self, layer: int) -> tuple[int, int]:
         """Numbers of a key and of a value of one head of `layer`."""
@@ -118,6 +121,13 @@ class Cache(ABC):
     def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:  # noqa: B027
         """Queries q [T, H, D] at `positions` [T] attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
 
+    def adopt(self, tokens: Sequence[int]) -> int:
+        """At the beginning of a run with the prompt `tokens`: take over what an earlier run left; how many tokens that is."""
+        return 0
+
+    def note(self, tokens: Sequence[int]) -> None:  # noqa: B027
+        """A pass is over; `tokens` are the ids of all that is held."""
+
     def end_prompt(self) -> None:  # noqa: B027
         """The tokens so far are the whole prompt."""
 
@@ -146,6 +156,11 @@ class Cache(ABC):
     @abstractmethod
     def nbytes(self) -> int:
         """Bytes allocated for keys and values."""
+
+    @property
+    def offloaded(self) -> int:
+        """Bytes of keys and values kept elsewhere."""
+        return 0
 
     @property
     @abstractmethod

@@ -46,6 +46,11 @@ class SnapKVOptions:
     kernel: int = option(7, "neighbouring positions that share the highest attention among them", low=1, high=63)
 
 
+@dataclass(frozen=True)
+class PagedOptions:
+    block_size: int = option(16, "tokens of a block", low=1, high=4096, unit="tokens")
+
+
 TECHNIQUES = (
     Technique(
         "cache",
@@ -116,5 +121,22 @@ TECHNIQUES = (
         "Li et al. 2024 (SnapKV), arXiv 2404.14469",
         "core.cache.snapkv:SnapKV",
         SnapKVOptions,
+    ),
+    Technique(
+        "cache",
+        "paged",
+        "Blocks with a table for each sequence: runs with the same beginning share it, branches share all until they part.",
+        LOSSLESS,
+        "Kwon et al. 2023 (PagedAttention), arXiv 2309.06180",
+        "core.cache.paged:Paged",
+        PagedOptions,
+    ),
+    Technique(
+        "cache",
+        "offloaded",
+        "Every token in a memory-mapped file; only the layer at work and the next one are in memory.",
+        LOSSLESS,
+        "Sheng et al. 2023 (FlexGen), arXiv 2303.06865",
+        "core.cache.offloaded:Offloaded",
     ),
 )

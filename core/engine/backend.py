@@ -31,6 +31,10 @@ class Session(ABC):
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
         """Feed `tokens`; logits [n, V] float32 of the last token (n = 1), or of every one (n = len(tokens))."""
 
+    def adopt(self, prompt: Sequence[int]) -> int:
+        """Before the first pass: take over the beginning of `prompt` from an earlier run; how many tokens need not be fed."""
+        return 0
+
     def end_prompt(self) -> None:  # noqa: B027
         """What was fed so far is the whole prompt, which some caches now condense."""
 

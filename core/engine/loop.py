@@ -44,6 +44,7 @@ class Generation:
         self.steps: list[Step] = []
         self.rounds: list[Round] = []
         self.reason: FinishReason | None = None
+        self.adopted = 0  # prompt tokens that an earlier run had computed
         self.kv_read = 0  # bytes of keys and values that the decode passes read
         self._streamed = 0.0  # ms on the clock when the last tokens were given out
         if not self.session.rewindable and config.decoding.name != "autoregressive":
@@ -66,6 +67,7 @@ class Generation:
 
     def _prefill(self) -> Iterator[Event]:
         began, chunk = self.clock.ms(), self.config.run.prefill_chunk
+        self.adopted = self.session.adopt(self.tokens)
         while (done := self.session.length) < self.prompt:
             fed = self.tokens[done : min(self.prompt, done + chunk)]
             self.watch.longest_blind, since = 0.0, self.clock.ms()

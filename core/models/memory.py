@@ -43,11 +43,13 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     if config.cache.name == "off":
         return 0
     heads = info.kv_heads * info.layers + sum(_extra_heads(info, config))
-    return int(2 * heads * info.head_size * _kv_value_bytes(info, config) * _coded_share(info, config))
+    return int(2 * heads * info.head_size * _kv_value_bytes(info, config) * _share_in_memory(info, config))
 
 
-def _coded_share(info: ModelInfo, config: RunConfig) -> float:
-    """Bytes of a cached number in codes, scales and zeros, over those of an exact one."""
+def _share_in_memory(info: ModelInfo, config: RunConfig) -> float:
+    """Bytes in memory of a cached number, in codes, scales and zeros or in a file, over those of an exact one in memory."""
+    if config.cache.name == "offloaded":  # two layers are in memory
+        return min(1.0, 2 / max(1, info.layers))
     if config.cache.name != "quantized":
         return 1.0
     options, many = config.cache.options, 2 * config.cache.options.group_size
@@ -62,7 +64,7 @@ def _exact_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
     if config.cache.name != "quantized":
         return 0
     exact = min(tokens, options.sinks + options.residual + options.group_size)
-    return int(exact * kv_bytes_per_token(info, config) / _coded_share(info, config))
+    return int(exact * kv_bytes_per_token(info, config) / _share_in_memory(info, config))
 
 
 def cached_tokens(config: RunConfig, tokens: int) -> int:
@@ -79,6 +81,10 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
             return min(tokens, int(options.sinks + options.window))
         case "quantized":
             return max(0, tokens - int(options.sinks + options.residual)) // int(options.group_size) * int(options.group_size)
+        case "paged":
+            return int(-(-tokens // options.block_size) * options.block_size)
+        case "offloaded":
+            return tokens
         case "h2o":
             return min(tokens, max(2, of_all(options.budget, tokens)))
         case "snapkv":  # the prompt is there before it is condensed

@@ -13,12 +13,22 @@ from hypothesis import strategies as st
 from core.cache.base import Cache, KeyValues, Layout
 from core.cache.dynamic import Dynamic
 from core.cache.h2o import H2O
+from core.cache.offloaded import Offloaded
+from core.cache.paged import Paged
 from core.cache.quantized import Quantized
 from core.cache.rolling import Rolling
 from core.cache.sinks import Sinks
 from core.cache.snapkv import SnapKV
 from core.cache.static import Static
-from core.cache.table import H2OOptions, QuantizedOptions, RollingOptions, SinksOptions, SnapKVOptions, StaticOptions
+from core.cache.table import (
+    H2OOptions,
+    PagedOptions,
+    QuantizedOptions,
+    RollingOptions,
+    SinksOptions,
+    SnapKVOptions,
+    StaticOptions,
+)
 from core.decoder.rope import RopeTable
 from core.decoder.traits import Rope
 from core.errors import RunFailed
@@ -35,6 +45,8 @@ CACHES: dict[str, Callable[[], Cache]] = {
     "static": lambda: Static(StaticOptions(), LAYOUT),
     "rolling": lambda: Rolling(RollingOptions(9), LAYOUT),
     "sinks": lambda: Sinks(SinksOptions(2, 9), LAYOUT),
+    "paged": lambda: Paged(PagedOptions(4), LAYOUT),
+    "offloaded": lambda: Offloaded(NoOptions(), LAYOUT),
     "quantized": lambda: Quantized(QuantizedOptions(4, 4, 3, 1), LAYOUT),
     "h2o": lambda: H2O(H2OOptions(12, 4), LAYOUT),
     "snapkv": lambda: SnapKV(SnapKVOptions(8, 3, 3), LAYOUT),
@@ -88,6 +100,7 @@ def feed(cache: Cache, ids: list[int]) -> list[Any]:
             order = order[keys[head][order].argsort()]
             found.append((keys[head][order], kv.keys[head][order], kv.values[head][order]))
     cache.advance(len(ids))
+    cache.note([*range(cache.length)])
     return found
 
 
@@ -152,3 +165,26 @@ def test_that_a_condensed_prompt_grows_and_goes_back_to_its_end() -> None:
     same(feed(cache, [5]), feed(branch, [1]) and feed(branch, [5]))
     with pytest.raises(RunFailed, match="has condensed the 50 of the prompt"):
         cache.trim(49)
+
+
+@settings(deadline=None, max_examples=25)
+@given(steps=STEPS)
+def test_that_blocks_are_counted_by_the_tables_that_refer_to_them(steps: list[Step]) -> None:
+    layout = Layout(KV_HEADS, SIZE, MOST, torch.float32)
+    caches = [Paged(PagedOptions(4), layout)]
+    pool = caches[0].pool
+    for number, (action, count) in enumerate(steps):
+        cache = caches[number % len(caches)]
+        if action == "pass":
+            feed(cache, list(range(count)))
+        elif action == "trim":
+            cache.trim(max(0, cache.length - count))
+        else:
+            caches.append(cache.fork())
+        for block, counted in enumerate(pool.counts):
+            assert counted == sum(cache.table.count(block) for cache in caches)
+        assert sum(counted > 0 for counted in pool.counts) + pool.free + pool.idle == len(pool.counts)
+        assert all(len(cache.table) == -(-cache.length // 4) for cache in caches)
+        del cache
+    caches.clear()
+    assert not any(pool.counts)

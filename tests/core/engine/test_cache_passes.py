@@ -16,6 +16,7 @@ TOKENS = [3 + i * i % 200 for i in range(90)]
 CACHES = [
     "sinks cache.sinks=3 cache.window=20", "sinks cache.sinks=3 cache.window=200", "rolling cache.window=20",
     "quantized cache.group_size=16 cache.residual=4", "h2o cache.budget=24", "snapkv",
+    "paged cache.block_size=8", "offloaded",
 ]  # fmt: skip
 
 
