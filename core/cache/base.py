@@ -92,6 +92,30 @@ class Slots:
     positions: Tensor
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a cache holds, for people to see. Fields as in CacheChanged."""
+
+    positions: np.ndarray
+    layers: np.ndarray
+    bits: np.ndarray
+    blocks: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    block_size: int = 0
+
+    @classmethod
+    def alike(cls, positions: Tensor, bits: float | Tensor) -> Held:
+        """Positions [S] in all layers and heads; bits of all, or of each [S]."""
+        each = torch.as_tensor(bits, dtype=torch.float32).expand(len(positions))
+        return cls(positions.int().numpy()[None], np.array([-1], np.int32), each.numpy().copy())
+
+    @classmethod
+    def by_head(cls, positions: Sequence[Tensor], bits: float) -> Held:
+        """Positions [G, S] of each layer, G = 0 where it stores nothing."""
+        layers = np.repeat(np.arange(len(positions), dtype=np.int32), [len(part) for part in positions])
+        rows = torch.cat([part for part in positions if len(part)])
+        return cls(rows.int().numpy(), layers, np.full(rows.shape[1], bits, np.float32))
+
+
 Weigh = Callable[[Tensor, KeyValues, Tensor], Tensor]
 
 
@@ -104,6 +128,7 @@ class Cache(ABC):
     rewindable = True
     reach: Reach = FULL  # what the cache's own policy lets a query see
     observes = False  # whether what attention sees decides what is kept
+    drops = ""  # why tokens are evicted
     by_head = False  # whether heads or layers hold different tokens
 
     def __init__(self, options: Any, layout: Layout) -> None:
@@ -138,6 +163,15 @@ class Cache(ABC):
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""
         self.length += count
+
+    def held(self) -> Held:
+        """Which token is where."""
+        return Held.alike(torch.arange(self.length), self.number_bits)
+
+    @property
+    def number_bits(self) -> float:
+        """Of a number as the model gives it."""
+        return 8.0 * self.layout.dtype.itemsize
 
     @property
     def span(self) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 from weakref import finalize
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Cache, KeyValues, Layout, Slots
+from core.cache.base import Cache, Held, KeyValues, Layout, Slots
 from core.cache.pool import Pool, named
 from core.cache.table import PagedOptions
 from core.decoder.rope_scaling import regime
@@ -128,6 +130,9 @@ class Paged(Cache):
         branch._extend(self.table)
         branch._names, branch.length = list(self._names), self.length
         return branch
+
+    def held(self) -> Held:
+        return replace(super().held(), blocks=np.array(self.table, np.int32), block_size=self.size)
 
     @property
     def nbytes(self) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.cache.base import Buffers, Cache, KeyValues, Layout, Versions
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Versions
 from core.cache.groups import grouped, packed, unpacked
 from core.cache.table import QuantizedOptions
 from core.errors import RunFailed
@@ -206,6 +206,15 @@ class Quantized(Cache):
             self.closed = 0
             for blocks in self.blocks:
                 blocks.closed = 0
+
+    def held(self) -> Held:
+        stored = self.closed * self.group
+        places = torch.arange(self.length)
+        coded = (places >= self.sinks) & (places < self.sinks + stored)
+        layer = next(layer for layer, heads in enumerate(self.layout.kv_heads) if heads)
+        each = 8 * sum(part.nbytes for part in self.blocks[layer].held) / max(1, stored)
+        numbers = self.layout.layer_nbytes(layer) / self.layout.dtype.itemsize
+        return Held.alike(places, torch.where(coded, each / numbers, self.number_bits))
 
     @property
     def nbytes(self) -> int:

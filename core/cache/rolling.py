@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Buffers, Cache, KeyValues, Layout, Slots
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Slots
 from core.cache.table import RollingOptions, SinksOptions
 from core.errors import RunFailed
 
@@ -21,6 +21,7 @@ class Rolling(Cache):
 
     rewindable = False
     sinks = 0
+    drops = "a newer token took its slot"
 
     def __init__(self, options: RollingOptions | SinksOptions, layout: Layout) -> None:
         super().__init__(options, layout)
@@ -86,6 +87,9 @@ class Rolling(Cache):
         """Positions still held after `length` tokens, in order."""
         sinks = min(self.sinks, length)
         return torch.cat((torch.arange(sinks), torch.arange(max(sinks, length - self.window), length)))
+
+    def held(self) -> Held:
+        return Held.alike(self.positions[: self.tokens], self.number_bits)
 
     @property
     def nbytes(self) -> int:

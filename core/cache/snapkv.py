@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Buffers, Cache, KeyValues, Layout, Slots, Weigh
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Slots, Weigh
 from core.cache.dynamic import Dynamic
 from core.cache.shares import of_all
 from core.cache.table import SnapKVOptions
@@ -34,6 +34,7 @@ class SnapKV(Cache):
     """
 
     observes = by_head = True
+    drops = "the end of the prompt looked at others"
 
     def __init__(self, options: SnapKVOptions, layout: Layout) -> None:
         super().__init__(options, layout)
@@ -126,6 +127,11 @@ class SnapKV(Cache):
         if self.whole is not None:
             self.whole.trim(length)
             self.windows.clear()
+
+    def held(self) -> Held:
+        if self.whole is not None:
+            return super().held()
+        return Held.by_head([part[:, : self.tokens] for part in self.positions], self.number_bits)
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from core.config import RunConfig
     from core.decoder.probe import Probe
+    from core.events import CacheChanged
     from core.models.info import ModelInfo
     from core.models.tokenizer import Tokenizer
 
@@ -41,6 +42,10 @@ class Session(ABC):
     @abstractmethod
     def trim(self, length: int) -> None:
         """Forget all but the first `length` tokens, as if the others had never been fed."""
+
+    def held(self, step: int) -> CacheChanged | None:
+        """Which token is where after pass `step`; None where the engine's own cache does not tell."""
+        return None
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
 from core.engine.backend import Backend, Progress, Session
+from core.events import CacheChanged
 from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
@@ -111,6 +112,13 @@ class LocalSession(Session):
         if self.prompt is not None and len(fed) > _FUSED_ROWS and self.prompt.takes(self.context, len(fed)):
             return self.prompt.forward(fed, self.context, self.probe)
         return self.decoder.forward(fed, self.context, self.probe)
+
+    def held(self, step: int) -> CacheChanged:
+        cache = self.context.cache
+        now = cache.held()
+        return CacheChanged(
+            step, cache.length, now.positions, now.layers, now.bits, now.blocks, now.block_size, cache.offloaded, cache.drops
+        )
 
     @property
     def length(self) -> int:

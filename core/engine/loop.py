@@ -10,6 +10,7 @@ import torch
 
 from core.decoding.drafter import Drafter
 from core.engine.backend import Backend, Stopped
+from core.engine.cache_changes import CacheChanges
 from core.engine.capture import Recorder
 from core.engine.sampling import Sampler
 from core.engine.stages import Stages
@@ -40,6 +41,7 @@ class Generation:
         self.sampler = Sampler(config.sampling, prompt, info.vocabulary)
         self.stream = TextStream(self.tokenizer.bytes_of, config.run.stop)
         self.recorder = Recorder(request.inspect, watch, info, self.prompt)
+        self.changes = CacheChanges()
         self.ends = frozenset[int]() if config.run.ignore_eos else self.tokenizer.eos_ids
         self.steps: list[Step] = []
         self.rounds: list[Round] = []
@@ -78,7 +80,9 @@ class Generation:
             chunk = self._next_chunk(chunk, self.clock.ms() - since)
         with self.stages.charged("prefill"):
             self.session.end_prompt()
+        changed = self._cache_changed(-1)
         yield from self._told(logits, self._verdict(logits, []), began)
+        yield from changed
 
     def _next_chunk(self, chunk: int, took: float) -> int:
         """Smaller when the last one could not look at Stop, or tell of progress, for long; else back to what was asked for."""
@@ -100,6 +104,7 @@ class Generation:
         with self.stages.charged(stage):
             self._take_back(len(self.tokens) - 1)
         captured = self._captured(len(self.steps) - 1, first, 1 + len(drafted), 1 + verdict.accepted)
+        captured += self._cache_changed(len(self.steps) - 1)
         yield from self._told(logits, verdict, began)
         yield from captured
 
@@ -145,6 +150,12 @@ class Generation:
             return []
         with self.stages.charged("capture"):
             return list(self.recorder.take(step, first, fed, kept))
+
+    def _cache_changed(self, step: int) -> list[Event]:
+        if not self.inspect.cache:
+            return []
+        with self.stages.charged("capture"):
+            return self.changes.take(self.session.held(step))
 
     def _told(self, logits: torch.Tensor, verdict: Verdict, began: float) -> Iterator[Event]:
         """The events of a finished pass."""

@@ -31,6 +31,7 @@ def metrics(steps: Sequence[Step], rounds: Sequence[Round], prompt: int, cost: C
 
     adopted: tokens of the prompt that an earlier run had computed.
     """
+    last = steps[-1] if steps else None
     return {
         **_latency(steps),
         **_rates(steps, prompt - adopted),
