@@ -136,6 +136,6 @@ def _dropped(trace: Trace) -> list[tuple[str | float | int | None, ...]]:
         share = now
     texts, reason = trace.all_tokens, trace.cache[-1].reason if trace.cache else ""
     return [
-        (position, texts[position].text, pass_name(step), round(100 * float(share[position]), 1), reason)
+        (position, repr(texts[position].text)[1:-1], pass_name(step), round(100 * float(share[position]), 1), reason)
         for position, step in sorted(when.items())
     ]
