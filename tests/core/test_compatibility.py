@@ -32,6 +32,8 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
         (DENSE, "decoding.name=prompt_lookup cache.name=h2o", "taken back, and the h2o cache"),
+        (DENSE, "cache.name=h2o attention.name=topk", "told of all attention weights, which topk does not"),
+        (DENSE, "cache.name=sinks attention.name=dilated", "turns sinks and queries to positions of its own"),
         (DENSE, "cache.name=h2o cache.budget=64 cache.recent=64", "leaves no room for others in cache.budget=64"),
         (DENSE, "decoding.name=prompt_lookup cache.name=sinks", "taken back, and the ring behind the sinks"),
         (MAMBA, "decoding.name=prompt_lookup engine.name=transformers", "recurrent state"),

@@ -32,7 +32,9 @@ def trace(*changes: CacheChanged, steps: int = 4) -> Trace:
     assert made.started is not None
     prompt = tuple(Token(i, i, f"p{i}", "prompt") for i in range(PROMPT))
     made.started = type(made.started)(**{**vars(made.started), "prompt_tokens": prompt})
-    given = [Step(i - 1, (Token(PROMPT + i, 9, f"t{i}", "sampled"),), 1.0, {}, PROMPT + i, 100 * (PROMPT + i)) for i in range(steps)]
+    given = [
+        Step(i - 1, (Token(PROMPT + i, 9, f"t{i}", "sampled"),), 1.0, {}, PROMPT + i, 100 * (PROMPT + i)) for i in range(steps)
+    ]
     return record([made.started, *given, *changes])
 
 
