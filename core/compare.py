@@ -121,7 +121,7 @@ def _captures(trace: Trace) -> bool:
 
 # These follow from the configuration and the tokens alone: a difference between two columns is never noise.
 _SPECULATION = {"rounds", "acceptance_rate", "mean_acceptance_length"}
-_EXACT = {"weight_bytes", "kv_bytes", "kv_tokens", "prompt_tokens", "new_tokens", *_SPECULATION}
+_EXACT = {"weight_bytes", "kv_bytes", "kv_tokens", "prompt_tokens", "cached_tokens", "new_tokens", *_SPECULATION}
 
 
 def _metric(name: str, traces: Sequence[Sequence[Trace]]) -> MetricComparison:

@@ -89,8 +89,34 @@ _FORGETS = {
 
 def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refusal]:
     if config.decoding.name != "autoregressive" and config.cache.name in _FORGETS:
-        reason = f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        reason = (
+            f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        )
         yield Refusal("decoding", config.decoding.name, reason)
+
+
+# Attention that any cache can serve, and what other attention would need of the caches that only serve this.
+_SOFTMAX = ("full", "window", "sink_window")
+_SERVES_SOFTMAX = {
+    "sinks": "the sinks cache turns sinks and queries to positions of its own",
+    "quantized": "a pass of many rows finds some tokens both exact and coded in the quantized cache",
+    "h2o": "the h2o cache must be told of all attention weights",
+    "snapkv": "the snapkv cache must be told of the attention weights of the prompt",
+}
+
+
+def _caches_that_need_softmax_have_it(config: RunConfig) -> Iterator[Refusal]:
+    name = config.cache.name
+    if name in _SERVES_SOFTMAX and config.attention.name not in _SOFTMAX:
+        reason = f"{_SERVES_SOFTMAX[name]}, which {config.attention.name} does not provide for"
+        yield Refusal("cache", name, f"{reason}; use cache.name=dynamic, or attention.name={', '.join(_SOFTMAX)}")
+
+
+def _recent_tokens_fit_the_budget(config: RunConfig) -> Iterator[Refusal]:
+    options = config.cache.options
+    if config.cache.name == "h2o" and 1 < options.budget <= options.recent:
+        reason = f"cache.recent={options.recent:g} leaves no room for others in cache.budget={options.budget:g}"
+        yield Refusal("cache", "h2o", f"{reason}; lower it, or use cache.name=rolling")
 
 
 def _moefy_uses_no_more_experts_than_it_has(config: RunConfig) -> Iterator[Refusal]:
@@ -206,6 +232,8 @@ def _speculation_needs_a_model_that_rewinds(config: RunConfig, info: ModelInfo) 
 _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _transformers_engine_runs_the_model_as_it_is,
     _speculation_needs_a_cache_that_rewinds,
+    _caches_that_need_softmax_have_it,
+    _recent_tokens_fit_the_budget,
     _moefy_uses_no_more_experts_than_it_has,
     _bitsandbytes_is_installed,
 )

@@ -25,19 +25,21 @@ class Inspect:
     """What a run records beyond its tokens. Recording costs time; the cost is the phase `capture`.
 
     top: alternatives kept per token (0 keeps none and leaves probability and entropy unavailable).
-    attention_layers: a layer selection, or "" for none. rows: most query tokens of the prompt whose attention is kept
-    (the last ones). budget: bytes of captured attention after which capture ends with a CaptureEnded event.
+    attention_layers: a layer selection, or "" for none. cache: which tokens the KV cache holds. rows: most query tokens of
+    the prompt whose attention is kept (the last ones). budget: bytes of captured attention after which capture ends with a
+    CaptureEnded event.
     """
 
     top: int = 0
     attention_layers: str = ""
     routing: bool = False
+    cache: bool = False
     rows: int = 256
     budget: int = 128 * 2**20
 
 
 MEASURE = Inspect()
-INSPECT = Inspect(top=256, attention_layers="all", routing=True)
+INSPECT = Inspect(top=256, attention_layers="all", routing=True, cache=True)
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,27 @@ class RoutingCaptured:
 
 
 @dataclass(frozen=True)
+class CacheChanged:
+    """What the KV cache holds after a pass, where that did more than append the pass's tokens. step −1 is the prompt.
+
+    tokens: seen by then. positions [rows, S] int32: the token in each slot. layers [rows] int32: of each row, which is one KV
+    head of a layer; a single row of layer −1 stands for all. bits [S] float32: what a stored number takes, scales included.
+    blocks [n] int32: where a cache in blocks of `block_size` tokens keeps them, in their order. offloaded: bytes that are
+    not in memory. reason: why tokens are dropped, "" where none are.
+    """
+
+    step: int
+    tokens: int
+    positions: np.ndarray
+    layers: np.ndarray
+    bits: np.ndarray
+    blocks: np.ndarray
+    block_size: int
+    offloaded: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class CaptureEnded:
     """The capture budget is spent; the run goes on without capturing attention."""
 
@@ -229,7 +252,7 @@ class QualityProgress:
 
 RunEvent = (
     LoadProgress | Loaded | RunStarted | PrefillProgress | TextDelta | Step | Round
-    | AttentionCaptured | RoutingCaptured | CaptureEnded | RunFinished | Failed
+    | AttentionCaptured | RoutingCaptured | CacheChanged | CaptureEnded | RunFinished | Failed
 )  # fmt: skip
 QualityEvent = QualityMeasured | NeedleMeasured
 

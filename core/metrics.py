@@ -26,7 +26,7 @@ METRICS: dict[str, Metric] = {
         Metric("e2e_ms", "E2EL", "ms", "measured", "request sent to last token"),
         Metric("itl_p50_ms", "ITL median", "ms", "derived", "median gap between streamed chunks"),
         Metric("itl_p99_ms", "ITL 99th", "ms", "derived", "99th percentile of the gaps between streamed chunks"),
-        Metric("prefill_tokens_per_s", "prefill", "tok/s", "derived", "prompt tokens / prefill time"),
+        Metric("prefill_tokens_per_s", "prefill", "tok/s", "derived", "prompt tokens computed / prefill time"),
         Metric("decode_tokens_per_s", "decode", "tok/s", "derived", "1000 / TPOT"),
         Metric("acceptance_rate", "acceptance rate", "", "derived", "accepted / drafted tokens"),
         Metric("mean_acceptance_length", "acceptance length", "tokens", "derived", "1 + accepted / rounds"),
@@ -49,6 +49,7 @@ METRICS: dict[str, Metric] = {
             "weight and KV bytes read a pass / its time / measured bandwidth",
         ),
         Metric("prompt_tokens", "prompt", "tokens", "measured", "tokens in the prompt"),
+        Metric("cached_tokens", "cached", "tokens", "measured", "prompt tokens that an earlier run had computed"),
         Metric("new_tokens", "generated", "tokens", "measured", "tokens generated"),
         Metric("load_ms", "load", "ms", "measured", "reading, converting and placing the weights; imports apart"),
     )

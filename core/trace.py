@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from core.events import (
     AttentionCaptured,
+    CacheChanged,
     CaptureEnded,
     Event,
     Failed,
@@ -48,6 +49,7 @@ class Trace:
     rounds: list[Round] = field(default_factory=list)
     attention: dict[int, list[AttentionCaptured]] = field(default_factory=dict)  # by layer, in order of steps
     routing: dict[int, list[RoutingCaptured]] = field(default_factory=dict)
+    cache: list[CacheChanged] = field(default_factory=list)
     capture_ended: CaptureEnded | None = None
     finished: RunFinished | None = None
     failed: Failed | None = None
@@ -81,6 +83,8 @@ class Trace:
                 self.attention.setdefault(event.layer, []).append(event)
             case RoutingCaptured():
                 self.routing.setdefault(event.layer, []).append(event)
+            case CacheChanged():
+                self.cache.append(event)
             case CaptureEnded():
                 self.capture_ended = event
             case RunFinished():
@@ -137,6 +141,7 @@ class Trace:
             yield from maps
         for routes in self.routing.values():
             yield from routes
+        yield from self.cache
         yield TextDelta(self.text)
         ends = (self.capture_ended, self.finished, self.failed)
         yield from (event for event in ends if event is not None)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from core.columns import Blob, Fault, Stored, decode, encode
 from core.errors import BadInput
-from core.events import AttentionCaptured, Event, QualityEvent, RoutingCaptured, RunEvent, Step, Token
+from core.events import AttentionCaptured, CacheChanged, Event, QualityEvent, RoutingCaptured, RunEvent, Step, Token
 from core.files import replacing
 from core.quality.results import NeedleMeasured, QualityMeasured
 from core.trace import Trace, record
@@ -115,6 +117,9 @@ def _check(event: Event) -> None:
                 raise Fault("an attention map is not [heads, queries, keys] with a position a key")
             if event.mass is not None and event.mass.shape != event.weights.shape[:2]:
                 raise Fault("the attention mass kept is not [heads, queries] of its map")
+        case CacheChanged():
+            if event.positions.ndim != 2 or (event.layers.shape, event.bits.shape) != _sides(event.positions):
+                raise Fault("a picture of the cache is not [rows, slots] with a layer a row and bits a slot")
         case RoutingCaptured():
             if event.experts.ndim != 2 or event.experts.shape != event.weights.shape or not _are_experts(event):
                 raise Fault("a routing map is not [tokens, experts] with a weight each")
@@ -124,6 +129,10 @@ def _check(event: Event) -> None:
         case QualityMeasured():
             if not event.segments or min(segment.tokens for segment in event.segments) < 1:
                 raise Fault("a quality measurement has no tokens")
+
+
+def _sides(table: np.ndarray) -> tuple[tuple[int], tuple[int]]:
+    return (table.shape[0],), (table.shape[1],)
 
 
 def _are_experts(event: RoutingCaptured) -> bool:

@@ -11,6 +11,7 @@ from core.config import RunConfig
 from core.events import (
     INSPECT,
     AttentionCaptured,
+    CacheChanged,
     Event,
     Loaded,
     LoadProgress,
@@ -162,7 +163,17 @@ class _Run:
         self.tokens += made
         held = self.position - 1
         yield Step(index, tuple(made), ms, phases, held, held * INFO.kv_bytes_per_token(4))
+        if self.inspect:
+            yield self._held(index, held)
         yield TextDelta("".join(texts))
+
+    def _held(self, step: int, seen: int) -> CacheChanged:
+        """A ring of the last twelve tokens in a third of the heads, and every token in the others."""
+        rows = np.tile(np.arange(seen, dtype=np.int32), (INFO.layers * INFO.kv_heads, 1))
+        rows[:: INFO.kv_heads, : max(0, seen - 12)] = -1
+        layers = np.repeat(np.arange(INFO.layers, dtype=np.int32), INFO.kv_heads)
+        bits, blocks = np.full(seen, 16, np.float32), np.empty(0, np.int32)
+        return CacheChanged(step, seen, rows, layers, bits, blocks, 0, 0, "a newer token took its slot")
 
     def _token(self, index: int, text: str, source: str) -> Token:
         made = Token(index, 100 + abs(hash_of(text)) % 48_000, text, source)  # type: ignore[arg-type]
@@ -219,7 +230,8 @@ class _Run:
             "mean_acceptance_length": 1 + accepted / rounds if rounds else None, "rounds": float(rounds),
             "weight_bytes": 96_640_544.0, "kv_bytes": float(kv), "kv_tokens": float(held),
             "peak_memory_bytes": 512e6, "mbu": 0.47,
-            "prompt_tokens": float(len(self.prompt)), "new_tokens": float(len(self.tokens)), "load_ms": 840.0,
+            "prompt_tokens": float(len(self.prompt)), "cached_tokens": 0.0,
+            "new_tokens": float(len(self.tokens)), "load_ms": 840.0,
         }  # fmt: skip
         memory = Memory(96_640_544, kv, 2_400_000, 0, 512_000_000, 8_000_000_000)
         return RunFinished("eos", "".join(token.text for token in self.tokens), metrics, memory)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ class Layout:
     number format.
 
     sizes: of a key and of a value in each layer, where they are not D. ropes: how the keys of each layer were rotated, None
-    for a layer that rotates nothing; none at all outside of a decoder.
+    for a layer that rotates nothing; none at all outside of a decoder. pools: what the caches of one loaded model share.
+    shaped_by: what shapes keys and values besides the tokens and the loaded model.
     """
 
     kv_heads: tuple[int, ...]
@@ -32,6 +34,8 @@ class Layout:
     dtype: torch.dtype
     sizes: tuple[tuple[int, int], ...] = ()
     ropes: tuple[RopeTable | None, ...] = ()
+    pools: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+    shaped_by: Hashable = None
 
     def size(self, layer: int) -> tuple[int, int]:
         """Numbers of a key and of a value of one head of `layer`."""
@@ -88,6 +92,30 @@ class Slots:
     positions: Tensor
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a cache holds, for people to see. Fields as in CacheChanged."""
+
+    positions: np.ndarray
+    layers: np.ndarray
+    bits: np.ndarray
+    blocks: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    block_size: int = 0
+
+    @classmethod
+    def alike(cls, positions: Tensor, bits: float | Tensor) -> Held:
+        """Positions [S] in all layers and heads; bits of all, or of each [S]."""
+        each = torch.as_tensor(bits, dtype=torch.float32).expand(len(positions))
+        return cls(positions.int().numpy()[None], np.array([-1], np.int32), each.numpy().copy())
+
+    @classmethod
+    def by_head(cls, positions: Sequence[Tensor], bits: float) -> Held:
+        """Positions [G, S] of each layer, G = 0 where it stores nothing."""
+        layers = np.repeat(np.arange(len(positions), dtype=np.int32), [len(part) for part in positions])
+        rows = torch.cat([part for part in positions if len(part)])
+        return cls(rows.int().numpy(), layers, np.full(rows.shape[1], bits, np.float32))
+
+
 Weigh = Callable[[Tensor, KeyValues, Tensor], Tensor]
 
 
@@ -100,6 +128,7 @@ class Cache(ABC):
     rewindable = True
     reach: Reach = FULL  # what the cache's own policy lets a query see
     observes = False  # whether what attention sees decides what is kept
+    drops = ""  # why tokens are evicted
     by_head = False  # whether heads or layers hold different tokens
 
     def __init__(self, options: Any, layout: Layout) -> None:
@@ -115,7 +144,14 @@ class Cache(ABC):
         return [slice(0, rows)]
 
     def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:  # noqa: B027
-        """Queries q [T, H, D] at `positions` [T] have attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
+        """Queries q [T, H, D] at `positions` [T] attended to `kv`; weigh(q, kv, positions) gives their weights [H, T, S]."""
+
+    def adopt(self, tokens: Sequence[int]) -> int:
+        """At the beginning of a run with the prompt `tokens`: take over what an earlier run left; how many tokens that is."""
+        return 0
+
+    def note(self, tokens: Sequence[int]) -> None:  # noqa: B027
+        """A pass is over; `tokens` are the ids of all that is held."""
 
     def end_prompt(self) -> None:  # noqa: B027
         """The tokens so far are the whole prompt."""
@@ -128,6 +164,15 @@ class Cache(ABC):
         """The pass is over: `count` tokens were added to every layer."""
         self.length += count
 
+    def held(self) -> Held:
+        """Which token is where."""
+        return Held.alike(torch.arange(self.length), self.number_bits)
+
+    @property
+    def number_bits(self) -> float:
+        """Of a number as the model gives it."""
+        return 8.0 * self.layout.dtype.itemsize
+
     @property
     def span(self) -> int:
         """The most positions that a query of the run can be away from a key, plus one, for rotations that depend on it."""
@@ -137,10 +182,19 @@ class Cache(ABC):
     def trim(self, length: int) -> None:
         """Forget all but the first `length` tokens."""
 
+    def fork(self) -> Self:
+        """A branch that begins with what is held here and goes its own way."""
+        return deepcopy(self, {id(self.layout): self.layout})
+
     @property
     @abstractmethod
     def nbytes(self) -> int:
         """Bytes allocated for keys and values."""
+
+    @property
+    def offloaded(self) -> int:
+        """Bytes of keys and values kept elsewhere."""
+        return 0
 
     @property
     @abstractmethod

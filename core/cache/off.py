@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.cache.base import Cache, KeyValues
+from core.cache.base import Cache, Held, KeyValues
 
 
 class Off(Cache):
@@ -20,6 +20,9 @@ class Off(Cache):
 
     def trim(self, length: int) -> None:
         """Nothing is kept."""
+
+    def held(self) -> Held:
+        return Held.alike(torch.arange(0), self.number_bits)
 
     @property
     def nbytes(self) -> int:

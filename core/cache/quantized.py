@@ -20,13 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.cache.base import Buffers, Cache, KeyValues, Layout, Versions
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Versions
 from core.cache.groups import grouped, packed, unpacked
 from core.cache.table import QuantizedOptions
 from core.errors import RunFailed
 
 _LONGEST_DRAFT = 64  # rows of a pass that may be taken back
 _ALWAYS = 2**62
+_NARROWED = (1.0, 0.9, 0.8, 0.7)  # of the range of a token's values: outliers there matter less than all the others
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,13 @@ class _Form:
 
     def values(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bytes, scales and zeros of v [G, blocks, g, D]."""
-        codes, scales, zeros = grouped(v.float().unflatten(-1, (-1, self.channels)), self.bits)
+        shares = (1.0,) if self.bits == 8 else _NARROWED
+        codes, scales, zeros = grouped(self._split(v.float()), self.bits, shares)
         return packed(codes.flatten(-2), self.bits), scales, zeros
+
+    def _split(self, v: Tensor) -> Tensor:
+        """[..., D] as [..., D / c, c]."""
+        return v.view(*v.shape[:-1], v.shape[-1] // self.channels, self.channels)
 
     def plain_keys(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
         """[G, blocks · g, D] float32."""
@@ -54,7 +60,7 @@ class _Form:
 
     def plain_values(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
         """[G, blocks · g, D] float32."""
-        numbers = unpacked(codes, self.bits, self.channels * scales.shape[-1]).unflatten(-1, (-1, self.channels)).float()
+        numbers = self._split(unpacked(codes, self.bits, self.channels * scales.shape[-1]).float())
         return torch.addcmul(zeros.float()[..., None], numbers, scales.float()[..., None]).flatten(-2).flatten(1, 2)
 
 
@@ -80,8 +86,8 @@ class _Blocks:
 
     def encoded(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """What stands for k and v [G, blocks · g, D]."""
-        blocks = k.shape[1] // self.form.group, self.form.group
-        return (*self.form.keys(k.unflatten(1, blocks)), *self.form.values(v.unflatten(1, blocks)))
+        k, v = (part.reshape(len(part), part.shape[1] // self.form.group, self.form.group, part.shape[2]) for part in (k, v))
+        return (*self.form.keys(k), *self.form.values(v))
 
     def plain(self, arrays: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values [G, blocks · g, D] that `arrays` stand for."""
@@ -170,7 +176,8 @@ class Quantized(Cache):
         if count <= 0:
             return
         for blocks, k, v in zip(self.blocks, self.tail.keys, self.tail.values, strict=True):
-            blocks.close(*(part[:, self.sinks : self.sinks + count] for part in (k, v)), self._room(due))
+            moved = slice(self.sinks, self.sinks + count)
+            blocks.close(k[:, moved], v[:, moved], self._room(due))
         self.tail.drop(self.sinks, count, self.length - self.closed * self.group)
         self.closed = due
 
@@ -200,6 +207,15 @@ class Quantized(Cache):
             for blocks in self.blocks:
                 blocks.closed = 0
 
+    def held(self) -> Held:
+        stored = self.closed * self.group
+        places = torch.arange(self.length)
+        coded = (places >= self.sinks) & (places < self.sinks + stored)
+        layer = next(layer for layer, heads in enumerate(self.layout.kv_heads) if heads)
+        each = 8 * sum(part.nbytes for part in self.blocks[layer].held) / max(1, stored)
+        numbers = self.layout.layer_nbytes(layer) / self.layout.dtype.itemsize
+        return Held.alike(places, torch.where(coded, each / numbers, self.number_bits))
+
     @property
     def nbytes(self) -> int:
         return self.tail.nbytes + sum(blocks.nbytes for blocks in self.blocks)
@@ -212,4 +228,3 @@ class Quantized(Cache):
     def read_nbytes(self) -> int:
         exact = self.length - self.closed * self.group
         return exact * self.layout.token_nbytes + sum(part.nbytes for blocks in self.blocks for part in blocks.held)
-

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Buffers, Cache, KeyValues, Layout, Slots
-from core.cache.table import RollingOptions
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Slots
+from core.cache.table import RollingOptions, SinksOptions
 from core.errors import RunFailed
 
 
@@ -21,8 +21,9 @@ class Rolling(Cache):
 
     rewindable = False
     sinks = 0
+    drops = "a newer token took its slot"
 
-    def __init__(self, options: RollingOptions, layout: Layout) -> None:
+    def __init__(self, options: RollingOptions | SinksOptions, layout: Layout) -> None:
         super().__init__(options, layout)
         self.window, self.size = options.window, self.sinks + options.window
         self.reach = Reach(self.sinks, self.window)
@@ -86,6 +87,9 @@ class Rolling(Cache):
         """Positions still held after `length` tokens, in order."""
         sinks = min(self.sinks, length)
         return torch.cat((torch.arange(sinks), torch.arange(max(sinks, length - self.window), length)))
+
+    def held(self) -> Held:
+        return Held.alike(self.positions[: self.tokens], self.number_bits)
 
     @property
     def nbytes(self) -> int:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Buffers, Cache, KeyValues, Layout, Slots, Weigh
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Slots, Weigh
 from core.cache.dynamic import Dynamic
-from core.cache.shares import tokens
+from core.cache.shares import of_all
 from core.cache.table import SnapKVOptions
 from core.errors import RunFailed
 from core.technique import NoOptions
@@ -34,6 +34,7 @@ class SnapKV(Cache):
     """
 
     observes = by_head = True
+    drops = "the end of the prompt looked at others"
 
     def __init__(self, options: SnapKVOptions, layout: Layout) -> None:
         super().__init__(options, layout)
@@ -48,8 +49,8 @@ class SnapKV(Cache):
         start = self._slot(self.length)
         self._make_room(start + len(k))
         self.buffers.write(layer, start, k, v)
-        parts = (self.buffers.keys[layer], self.buffers.values[layer], self.positions[layer])
-        return KeyValues(*(part[:, : start + len(k)] for part in parts))
+        keys, values, end = self.buffers.keys[layer], self.buffers.values[layer], start + len(k)
+        return KeyValues(keys[:, :end], values[:, :end], self.positions[layer][:, :end])
 
     def observe(self, layer: int, q: Tensor, kv: KeyValues, positions: Tensor, weigh: Weigh) -> None:
         if self.whole is not None:
@@ -60,7 +61,7 @@ class SnapKV(Cache):
         if self.whole is None:
             return
         whole, self.whole, self.prompt = self.whole, None, self.length
-        budget = tokens(self.options.budget, self.prompt)
+        budget = of_all(self.options.budget, self.prompt)
         window = min(self.options.window, max(1, budget // 2))
         self.kept = min(budget, self.prompt)
         self.observes = False
@@ -88,7 +89,7 @@ class SnapKV(Cache):
         seen = self.windows[layer]
         q = seen.q[-window:]
         weights = seen.weigh(q, kv, torch.arange(self.prompt - len(q), self.prompt)).sum(1)  # [H, S]
-        scores = weights.unflatten(0, (len(kv.keys), -1)).sum(1)[:, : self.prompt - window]
+        scores = weights.view(len(kv.keys), -1, self.prompt).sum(1)[:, : self.prompt - window]
         kernel = self.options.kernel
         padded = torch.nn.functional.pad(scores, ((kernel - 1) // 2, kernel // 2), value=-torch.inf)
         return padded.unfold(1, kernel, 1).amax(-1)
@@ -126,6 +127,11 @@ class SnapKV(Cache):
         if self.whole is not None:
             self.whole.trim(length)
             self.windows.clear()
+
+    def held(self) -> Held:
+        if self.whole is not None:
+            return super().held()
+        return Held.by_head([part[:, : self.tokens] for part in self.positions], self.number_bits)
 
     @property
     def nbytes(self) -> int:

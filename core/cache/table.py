@@ -26,7 +26,9 @@ class SinksOptions:
 @dataclass(frozen=True)
 class QuantizedOptions:
     bits: int = option(4, "bits of a stored number", choices=(8, 4, 2))
-    group_size: int = option(32, "tokens whose keys share scales; values share one over twice as many channels", choices=_GROUPS)
+    group_size: int = option(
+        32, "tokens whose keys share scales; values share one over twice as many channels", choices=_GROUPS
+    )
     residual: int = option(24, "most recent tokens kept exact, at least", low=1, high=65_536, unit="tokens")
     sinks: int = option(4, "first tokens kept exact", low=0, high=65_536, unit="tokens")
 
@@ -42,6 +44,11 @@ class SnapKVOptions:
     budget: float = option(0.25, "prompt tokens kept in each head; up to 1 a share of the prompt's", low=0.001, high=1_048_576)
     window: int = option(32, "last prompt tokens, whose attention decides, and which stay", low=1, high=1024, unit="tokens")
     kernel: int = option(7, "neighbouring positions that share the highest attention among them", low=1, high=63)
+
+
+@dataclass(frozen=True)
+class PagedOptions:
+    block_size: int = option(16, "tokens of a block", low=1, high=4096, unit="tokens")
 
 
 TECHNIQUES = (
@@ -114,5 +121,22 @@ TECHNIQUES = (
         "Li et al. 2024 (SnapKV), arXiv 2404.14469",
         "core.cache.snapkv:SnapKV",
         SnapKVOptions,
+    ),
+    Technique(
+        "cache",
+        "paged",
+        "Blocks with a table for each sequence: runs with the same beginning share it, branches share all until they part.",
+        LOSSLESS,
+        "Kwon et al. 2023 (PagedAttention), arXiv 2309.06180",
+        "core.cache.paged:Paged",
+        PagedOptions,
+    ),
+    Technique(
+        "cache",
+        "offloaded",
+        "Every token in a memory-mapped file; only the layer at work and the next one are in memory.",
+        LOSSLESS,
+        "Sheng et al. 2023 (FlexGen), arXiv 2303.06865",
+        "core.cache.offloaded:Offloaded",
     ),
 )

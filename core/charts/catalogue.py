@@ -14,6 +14,7 @@ from core.charts.attention_mask import attention_mask
 from core.charts.attention_mass import attention_mass
 from core.charts.attention_saving import attention_saving
 from core.charts.attention_summary import attention_summary
+from core.charts.cache_map import cache_evictions, cache_map, cache_slots
 from core.charts.chart import Chart
 from core.charts.experts import expert_load, expert_routing
 from core.charts.labelled import Labelled
@@ -61,6 +62,10 @@ CHARTS: dict[str, Builder] = {
         Builder("memory", "Memory", "memory", memory_charts.memory),
         Builder("kv_growth", "KV cache", "memory", memory_charts.kv_growth),
         Builder("kv_tokens", "KV tokens", "memory", memory_charts.kv_tokens),
+        Builder("kv_context", "Against context", "memory", memory_charts.kv_context),
+        Builder("cache_map", "Tokens in the cache", "cache", cache_map, single=True),
+        Builder("cache_slots", "Slots", "cache", cache_slots, single=True),
+        Builder("cache_evictions", "Dropped tokens", "cache", cache_evictions, single=True),
         Builder("speculation_rounds", "Rounds", "speculation", speculation_rounds, single=True),
         Builder("acceptance", "Acceptance", "speculation", acceptance),
         Builder("speculation_table", "Text", "speculation", speculation_table, single=True),

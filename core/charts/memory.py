@@ -87,6 +87,27 @@ def kv_growth(traces: Labelled) -> Chart:
     )
 
 
+def kv_context(traces: Labelled) -> Chart:
+    """Bytes held for keys, values and states against the tokens that have been read."""
+    return Chart(
+        name="kv_context",
+        title="Cache against context",
+        badge="measured",
+        definition="Bytes held for keys, values and the states of attention without keys, over the tokens of prompt and answer "
+        "that have been read. One point a pass; the first is the whole prompt.",
+        x_label="tokens read",
+        y_label="cache (B)",
+        series=tuple(_against_context(label, column, trace) for label, column, trace in columns(traces) if trace.steps),
+        notes=(*_ends(traces), *ending_notes(traces)),
+        empty="Run two or more configurations: here the memory of each grows with the context, or stays.",
+    )
+
+
+def _against_context(label: str, column: int, trace: Trace) -> Series:
+    read = len(trace.prompt_tokens) - 1 + np.cumsum([len(step.tokens) for step in trace.steps])
+    return Series(label, read, np.array([step.kv_bytes for step in trace.steps], float), "line", column)
+
+
 def kv_tokens(traces: Labelled) -> Chart:
     """Tokens whose keys and values are held after each step."""
     return Chart(

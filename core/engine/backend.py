@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from core.config import RunConfig
     from core.decoder.probe import Probe
+    from core.events import CacheChanged
     from core.models.info import ModelInfo
     from core.models.tokenizer import Tokenizer
 
@@ -31,12 +32,20 @@ class Session(ABC):
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
         """Feed `tokens`; logits [n, V] float32 of the last token (n = 1), or of every one (n = len(tokens))."""
 
+    def adopt(self, prompt: Sequence[int]) -> int:
+        """Before the first pass: take over the beginning of `prompt` from an earlier run; how many tokens need not be fed."""
+        return 0
+
     def end_prompt(self) -> None:  # noqa: B027
         """What was fed so far is the whole prompt, which some caches now condense."""
 
     @abstractmethod
     def trim(self, length: int) -> None:
         """Forget all but the first `length` tokens, as if the others had never been fed."""
+
+    def held(self, step: int) -> CacheChanged | None:
+        """Which token is where after pass `step`; None where the engine's own cache does not tell."""
+        return None
 
     @property
     @abstractmethod

@@ -147,5 +147,5 @@ def _finished(generation: Generation, prepared: Prepared, peak: PeakMemory) -> R
     assert generation.reason is not None
     step_bytes = backend.pass_bytes + generation.kv_read / max(1, len(generation.steps) - 1)
     cost = Cost(memory, prepared.seconds * 1000, step_bytes, measured_bandwidth())
-    numbers = metrics(generation.steps, generation.rounds, generation.prompt, cost)
+    numbers = metrics(generation.steps, generation.rounds, generation.prompt, cost, generation.adopted)
     return RunFinished(generation.reason, generation.stream.text, numbers, memory)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
 from core.engine.backend import Backend, Progress, Session
+from core.events import CacheChanged
 from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
@@ -36,6 +38,7 @@ class LocalBackend(Backend):
     def __init__(self, info: ModelInfo, tokenizer: Tokenizer, decoder: Decoder, kv_dtype: torch.dtype) -> None:
         self.info, self.tokenizer, self.decoder, self.kv_dtype = info, tokenizer, decoder, kv_dtype
         self.weight_bytes = decoder.nbytes
+        self.pools: dict[Hashable, Any] = {}  # what caches keep from run to run
         self.fused = Fused.of(decoder) if fused_enabled() else None
         self.prompt = Prompt.of(decoder) if fused_enabled() else None
 
@@ -73,7 +76,8 @@ class LocalBackend(Backend):
         found = mechanisms(config.attention, sites_of(self.decoder, capacity, self.kv_dtype, self.info))
         heads = tuple(mechanism.site.kv_heads if mechanism.stores else 0 for mechanism in found)
         ropes = tuple(block.attention.rope for block in self.decoder.blocks)
-        layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype, ropes=ropes)
+        size = self.decoder.traits.head_size
+        layout = Layout(heads, size, capacity, self.kv_dtype, ropes=ropes, pools=self.pools, shaped_by=config.attention)
         cache = config.cache.technique.load()(config.cache.options, layout)
         return LocalSession(self.decoder, Context(cache, found), probe, self.fused, self.prompt)
 
@@ -90,6 +94,11 @@ class LocalSession(Session):
         self._all: list[int] = []  # every token fed, for the passes of a cache that keeps nothing
 
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
+        logits = self._logits(tokens, all_logits)
+        self.context.cache.note(self._all)
+        return logits
+
+    def _logits(self, tokens: Sequence[int], all_logits: bool) -> torch.Tensor:
         self._all.extend(tokens)
         fed = torch.tensor(self._all if isinstance(self.context.cache, Off) else tokens)
         with torch.inference_mode():
@@ -104,8 +113,21 @@ class LocalSession(Session):
             return self.prompt.forward(fed, self.context, self.probe)
         return self.decoder.forward(fed, self.context, self.probe)
 
+    def held(self, step: int) -> CacheChanged:
+        cache = self.context.cache
+        now = cache.held()
+        return CacheChanged(
+            step, cache.length, now.positions, now.layers, now.bits, now.blocks, now.block_size, cache.offloaded, cache.drops
+        )
+
     @property
     def length(self) -> int:
+        return len(self._all)
+
+    def adopt(self, prompt: Sequence[int]) -> int:
+        if self.context.reaches is None:  # attention with a state of its own must see every token
+            return 0
+        self._all = list(prompt[: self.context.cache.adopt(prompt)])
         return len(self._all)
 
     def end_prompt(self) -> None:

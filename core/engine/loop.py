@@ -10,6 +10,7 @@ import torch
 
 from core.decoding.drafter import Drafter
 from core.engine.backend import Backend, Stopped
+from core.engine.cache_changes import CacheChanges
 from core.engine.capture import Recorder
 from core.engine.sampling import Sampler
 from core.engine.stages import Stages
@@ -40,10 +41,12 @@ class Generation:
         self.sampler = Sampler(config.sampling, prompt, info.vocabulary)
         self.stream = TextStream(self.tokenizer.bytes_of, config.run.stop)
         self.recorder = Recorder(request.inspect, watch, info, self.prompt)
+        self.changes = CacheChanges()
         self.ends = frozenset[int]() if config.run.ignore_eos else self.tokenizer.eos_ids
         self.steps: list[Step] = []
         self.rounds: list[Round] = []
         self.reason: FinishReason | None = None
+        self.adopted = 0  # prompt tokens that an earlier run had computed
         self.kv_read = 0  # bytes of keys and values that the decode passes read
         self._streamed = 0.0  # ms on the clock when the last tokens were given out
         if not self.session.rewindable and config.decoding.name != "autoregressive":
@@ -66,6 +69,7 @@ class Generation:
 
     def _prefill(self) -> Iterator[Event]:
         began, chunk = self.clock.ms(), self.config.run.prefill_chunk
+        self.adopted = self.session.adopt(self.tokens)
         while (done := self.session.length) < self.prompt:
             fed = self.tokens[done : min(self.prompt, done + chunk)]
             self.watch.longest_blind, since = 0.0, self.clock.ms()
@@ -76,7 +80,9 @@ class Generation:
             chunk = self._next_chunk(chunk, self.clock.ms() - since)
         with self.stages.charged("prefill"):
             self.session.end_prompt()
+        changed = self._cache_changed(-1)
         yield from self._told(logits, self._verdict(logits, []), began)
+        yield from changed
 
     def _next_chunk(self, chunk: int, took: float) -> int:
         """Smaller when the last one could not look at Stop, or tell of progress, for long; else back to what was asked for."""
@@ -98,6 +104,7 @@ class Generation:
         with self.stages.charged(stage):
             self._take_back(len(self.tokens) - 1)
         captured = self._captured(len(self.steps) - 1, first, 1 + len(drafted), 1 + verdict.accepted)
+        captured += self._cache_changed(len(self.steps) - 1)
         yield from self._told(logits, verdict, began)
         yield from captured
 
@@ -143,6 +150,12 @@ class Generation:
             return []
         with self.stages.charged("capture"):
             return list(self.recorder.take(step, first, fed, kept))
+
+    def _cache_changed(self, step: int) -> list[Event]:
+        if not self.inspect.cache:
+            return []
+        with self.stages.charged("capture"):
+            return self.changes.take(self.session.held(step))
 
     def _told(self, logits: torch.Tensor, verdict: Verdict, began: float) -> Iterator[Event]:
         """The events of a finished pass."""

@@ -26,12 +26,15 @@ class Cost:
     bandwidth: float | None
 
 
-def metrics(steps: Sequence[Step], rounds: Sequence[Round], prompt: int, cost: Cost) -> Metrics:
-    """Every metric of the run; None where it has no meaning, such as an acceptance rate where nothing was drafted."""
+def metrics(steps: Sequence[Step], rounds: Sequence[Round], prompt: int, cost: Cost, adopted: int = 0) -> Metrics:
+    """Every metric of the run; None where it has no meaning, such as an acceptance rate where nothing was drafted.
+
+    adopted: tokens of the prompt that an earlier run had computed.
+    """
     last = steps[-1] if steps else None
     return {
         **_latency(steps),
-        **_rates(steps, prompt),
+        **_rates(steps, prompt - adopted),
         **_speculation(rounds),
         "weight_bytes": float(cost.memory.weights),
         "kv_bytes": float(cost.memory.kv),
@@ -39,6 +42,7 @@ def metrics(steps: Sequence[Step], rounds: Sequence[Round], prompt: int, cost: C
         "peak_memory_bytes": None if cost.memory.peak is None else float(cost.memory.peak),
         "mbu": _mbu(steps[1:], cost),
         "prompt_tokens": float(prompt),
+        "cached_tokens": float(adopted),
         "new_tokens": float(_count(steps)),
         "load_ms": cost.load_ms,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.cache.shares import of_all
 from core.config import RunConfig
 from core.events import Estimate
 from core.hardware import memory_available
@@ -31,7 +32,7 @@ def estimate(info: ModelInfo, config: RunConfig, prompt_tokens: int = 0) -> Esti
     per_token = kv_bytes_per_token(info, config)
     parts = {
         "weights": weight_bytes(info, config),
-        "kv": per_token * cached_tokens(config, tokens),
+        "kv": per_token * cached_tokens(config, tokens) + _exact_bytes(info, config, tokens),
         "activations": _activation_bytes(info, config, tokens),
     }
     return Estimate(parts["weights"], per_token, sum(parts.values()), memory_available(), parts)
@@ -42,7 +43,28 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     if config.cache.name == "off":
         return 0
     heads = info.kv_heads * info.layers + sum(_extra_heads(info, config))
-    return 2 * heads * info.head_size * _kv_value_bytes(info, config)
+    return int(2 * heads * info.head_size * _kv_value_bytes(info, config) * _share_in_memory(info, config))
+
+
+def _share_in_memory(info: ModelInfo, config: RunConfig) -> float:
+    """Bytes in memory of a cached number, in codes, scales and zeros or in a file, over those of an exact one in memory."""
+    if config.cache.name == "offloaded":  # two layers are in memory
+        return min(1.0, 2 / max(1, info.layers))
+    if config.cache.name != "quantized":
+        return 1.0
+    options, many = config.cache.options, 2 * config.cache.options.group_size
+    channels = info.head_size if info.head_size % many else many
+    bits = options.bits + (32 / options.group_size + 32 / channels) / 2  # keys and values
+    return float(bits) / (8 * _kv_value_bytes(info, config))
+
+
+def _exact_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
+    """Bytes of the tokens that a quantized cache has room for as they are."""
+    options = config.cache.options
+    if config.cache.name != "quantized":
+        return 0
+    exact = min(tokens, options.sinks + options.residual + options.group_size)
+    return int(exact * kv_bytes_per_token(info, config) / _share_in_memory(info, config))
 
 
 def cached_tokens(config: RunConfig, tokens: int) -> int:
@@ -57,11 +79,26 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
             return min(tokens, int(options.window))
         case "sinks":
             return min(tokens, int(options.sinks + options.window))
+        case "quantized":
+            return max(0, tokens - int(options.sinks + options.residual)) // int(options.group_size) * int(options.group_size)
+        case "paged":
+            return int(-(-tokens // options.block_size) * options.block_size)
+        case "offloaded":
+            return tokens
+        case "h2o":
+            return min(tokens, max(2, of_all(options.budget, tokens)))
+        case "snapkv":  # the prompt is there before it is condensed
+            return _doubled(tokens - config.run.max_new_tokens)
         case _:
-            capacity = _FIRST_CAPACITY
-            while capacity < tokens:
-                capacity *= 2
-            return capacity
+            return _doubled(tokens)
+
+
+def _doubled(tokens: int) -> int:
+    """Room for `tokens` in buffers that double when they are full."""
+    capacity = _FIRST_CAPACITY
+    while capacity < tokens:
+        capacity *= 2
+    return capacity
 
 
 def weight_bytes(info: ModelInfo, config: RunConfig) -> int:

@@ -71,7 +71,6 @@ def test_that_evicting_caches_show_the_weights_at_their_positions(settings: str)
 
 def condensed(prompt: int, budget: int, window: int, kernel: int) -> torch.Tensor:
     """y [T, H, D]: whole attention in the prompt, then over what each KV head keeps of it."""
-    q, k, _ = draws()
     found, keeps = torch.empty(TOKENS, HEADS, SIZE), []
     for group in range(KV_HEADS):
         scores = torch.zeros(prompt - window)

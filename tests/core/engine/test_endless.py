@@ -39,5 +39,5 @@ def test_that_a_cache_that_reaches_past_the_context_ends_with_it(local: Harness,
     trace = local.trace("", *settings.split(), "run.max_new_tokens=60", prompt_tokens=prompt)
     assert trace.finished is not None
     assert trace.finished.reason == "context"
-    with pytest.raises(BadInput, match="cache.name=sinks"):
+    with pytest.raises(BadInput, match="forget its beginning"):
         local.trace("", *settings.split(), prompt_tokens=(*prompt, *prompt))

@@ -57,12 +57,25 @@ def test_that_the_cache_grows_with_heads_and_number_format() -> None:
         (["cache.name=rolling", "cache.window=64"], 64),
         (["cache.name=rolling", "cache.window=640"], 300),
         (["cache.name=sinks", "cache.sinks=4", "cache.window=64"], 68),
+        (["cache.name=quantized"], 256),
+        (["cache.name=h2o"], 60),
+        (["cache.name=h2o", "cache.budget=80"], 80),
+        (["cache.name=snapkv"], 256),
+        (["cache.name=paged", "cache.block_size=16"], 304),
         (["cache.name=dynamic"], 512),
         (["cache.name=off"], 0),
     ],
 )
 def test_that_the_cache_policy_decides_how_many_tokens_are_held(settings: list[str], tokens: int) -> None:
     assert cached_tokens(config(*settings), 300) == tokens
+
+
+def test_that_few_bits_and_a_file_take_less_memory() -> None:
+    plain = kv_bytes_per_token(INFO, config())
+    assert kv_bytes_per_token(INFO, config("cache.name=offloaded")) == plain // 2
+    assert kv_bytes_per_token(INFO, config("cache.name=quantized", "cache.bits=4")) == plain * (4 + 2.5) // 16
+    long = estimate(INFO, config("cache.name=quantized", "cache.bits=2", "run.max_new_tokens=1"), 899)
+    assert long.parts["kv"] == 27 * 32 * long.kv_per_token + 60 * plain
 
 
 def test_that_an_estimate_adds_up_and_stops_at_the_context() -> None:
