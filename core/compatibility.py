@@ -74,6 +74,8 @@ def fitted(choice: Choice, info: ModelInfo | None) -> Choice:
     if choice.name == "moefy" and info.ffn_width % options.experts:
         experts = next(n for n in range(options.experts, 0, -1) if info.ffn_width % n == 0)
         options = replace(options, experts=experts, top_k=min(options.top_k, experts))
+    if choice.name == "latent_kv" and options.rank > _kv_numbers(info):
+        options = replace(options, rank=_kv_numbers(info) // 2)
     if choice.name == "experts" and info.experts:
         options = replace(options, top_k=min(options.top_k, info.experts))
     return replace(choice, options=options)
@@ -89,7 +91,9 @@ _FORGETS = {
 
 def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refusal]:
     if config.decoding.name != "autoregressive" and config.cache.name in _FORGETS:
-        reason = f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        reason = (
+            f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        )
         yield Refusal("decoding", config.decoding.name, reason)
 
 
@@ -171,6 +175,19 @@ def _fitting(queries: int, own: int) -> str:
     return f"possible are {', '.join(map(str, fits))}"
 
 
+def _latents_are_no_larger_than_keys_and_values(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.heads.name == "latent_kv" and config.heads.options.rank > _kv_numbers(info):
+        reason = (
+            f"heads.rank={config.heads.options.rank} is more than the {_kv_numbers(info)} numbers of the keys and values of a "
+            f"token in each layer of {info.name}"
+        )
+        yield Refusal("heads", "latent_kv", reason)
+
+
+def _kv_numbers(info: ModelInfo) -> int:
+    return 2 * info.kv_heads * info.head_size
+
+
 def _moefy_splits_a_dense_ffn(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
     if config.ffn.name != "moefy":
         return
@@ -214,6 +231,7 @@ _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _transformers_does_not_requantize_gguf,
     _layers_exist,
     _kv_heads_divide,
+    _latents_are_no_larger_than_keys_and_values,
     _moefy_splits_a_dense_ffn,
     _experts_needs_a_mixture,
     _speculation_needs_a_model_that_rewinds,

@@ -9,7 +9,6 @@ import torch
 
 from core.attention.context import Context
 from core.attention.mechanism import mechanisms
-from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig
 from core.decoder.build import Weights, build
@@ -20,7 +19,7 @@ from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
-from core.decoder.sites import sites_of
+from core.decoder.sites import expansions_of, layout_of, sites_of
 from core.engine.backend import Backend, Progress, Session
 from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
@@ -71,11 +70,10 @@ class LocalBackend(Backend):
 
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> LocalSession:
         found = mechanisms(config.attention, sites_of(self.decoder, capacity, self.kv_dtype, self.info))
-        heads = tuple(mechanism.site.kv_heads if mechanism.stores else 0 for mechanism in found)
-        ropes = tuple(block.attention.rope for block in self.decoder.blocks)
-        layout = Layout(heads, self.decoder.traits.head_size, capacity, self.kv_dtype, ropes=ropes)
+        layout = layout_of(self.decoder, found, capacity, self.kv_dtype)
         cache = config.cache.technique.load()(config.cache.options, layout)
-        return LocalSession(self.decoder, Context(cache, found), probe, self.fused, self.prompt)
+        context = Context(cache, found, expansions_of(self.decoder))
+        return LocalSession(self.decoder, context, probe, self.fused, self.prompt)
 
 
 class LocalSession(Session):

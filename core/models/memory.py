@@ -41,8 +41,15 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     """Bytes of keys and values that one token adds over all layers."""
     if config.cache.name == "off":
         return 0
-    heads = info.kv_heads * info.layers + sum(_extra_heads(info, config))
-    return 2 * heads * info.head_size * _kv_value_bytes(info, config)
+    return sum(kv_numbers(info, config)) * kv_number_bytes(info, config)
+
+
+def kv_numbers(info: ModelInfo, config: RunConfig) -> list[int]:
+    """For each layer, the numbers that its cache keeps of a token: keys and values of every KV head, or a latent."""
+    numbers, options = [2 * info.kv_heads * info.head_size] * info.layers, config.heads.options
+    for layer in _layers(info, options) if config.heads.name != "as_trained" else ():
+        numbers[layer] = options.rank if config.heads.name == "latent_kv" else 2 * options.kv_heads * info.head_size
+    return numbers
 
 
 def cached_tokens(config: RunConfig, tokens: int) -> int:
@@ -81,7 +88,8 @@ def weight_bytes(info: ModelInfo, config: RunConfig) -> int:
         case _:
             changed = share * values * _bits_a_value(info, config) / 8
             total = rest + changed + (1 - share) * _held(info.matrix_bytes)
-    return int(total + _shared_head_bytes(info, config, matrices / max(values, 1)))
+    stored = matrices / max(values, 1)
+    return int(total + _shared_head_bytes(info, config, stored) + _latent_bytes(info, config, stored))
 
 
 def _bits_a_value(info: ModelInfo, config: RunConfig) -> float:
@@ -130,7 +138,17 @@ def _shared_head_bytes(info: ModelInfo, config: RunConfig, stored: float) -> flo
     return len(extra) * head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads)
 
 
-def _kv_value_bytes(info: ModelInfo, config: RunConfig) -> int:
+def _latent_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:
+    """What latents add: in place of K and V the way into the latent, float32 where nothing else is chosen, and the way out."""
+    if config.heads.name != "latent_kv":
+        return 0.0
+    rank, most = config.heads.options.rank, 2 * info.kv_heads * info.head_size
+    inwards = info.width * (rank * (4 if config.weights.name == "native" else stored) - most * stored)
+    outwards = most * (rank + 1) * kv_number_bytes(info, config)
+    return float(len(_layers(info, config.heads.options)) * (inwards + outwards))
+
+
+def kv_number_bytes(info: ModelInfo, config: RunConfig) -> int:
     """Keys and values are cached in the number format of a cast, else in 16 bits; transformers keeps that of its weights."""
     if config.weights.name == "cast":
         return _DTYPE_BYTES[config.weights.options.dtype]

@@ -29,6 +29,8 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (MIXTURE, "ffn.name=experts ffn.top_k=5", "more than the model's 4"),
         (DENSE, "heads.name=kv_sharing heads.kv_heads=2", "does not divide the model's 9 query heads; possible are 1, 3, 9"),
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
+        (DENSE, "heads.name=latent_kv heads.rank=49", "heads.rank=49 is more than the 48 numbers"),
+        (DENSE, "engine.name=transformers heads.name=latent_kv heads.rank=9", "projections"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
         (DENSE, "decoding.name=prompt_lookup cache.name=sinks", "taken back, and the ring behind the sinks"),
@@ -52,6 +54,7 @@ def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, sett
     ("model", "settings"),
     [
         (DENSE, "heads.name=kv_sharing heads.kv_heads=9 ffn.name=moefy cache.name=static weights.name=rtn"),
+        (DENSE, "heads.name=latent_kv heads.rank=48 cache.name=rolling attention.name=window weights.name=rtn"),
         (DENSE, "decoding.name=prompt_lookup cache.name=off attention.name=sink_window"),
         (DENSE, "engine.name=transformers weights.name=cast decoding.name=prompt_lookup"),
         (MIXTURE, "ffn.name=experts ffn.top_k=4"),
