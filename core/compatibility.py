@@ -97,6 +97,22 @@ def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refus
         yield Refusal("decoding", config.decoding.name, reason)
 
 
+_KNOWS_KEYS = {
+    "sinks": "turns keys to other positions",
+    "h2o": "drops tokens of each KV head by itself",
+    "snapkv": "drops tokens of each KV head by itself",
+}
+
+
+def _latents_need_a_cache_that_takes_any_numbers(config: RunConfig) -> Iterator[Refusal]:
+    if config.heads.name == "latent_kv" and config.cache.name in _KNOWS_KEYS:
+        reason = (
+            f"a latent becomes the keys and values of all heads only when it is looked at, and the {config.cache.name} cache "
+            f"{_KNOWS_KEYS[config.cache.name]}; use cache.name=dynamic, static, rolling or quantized"
+        )
+        yield Refusal("heads", "latent_kv", reason)
+
+
 def _moefy_uses_no_more_experts_than_it_has(config: RunConfig) -> Iterator[Refusal]:
     options = config.ffn.options
     if config.ffn.name == "moefy" and options.top_k > options.experts:
@@ -223,6 +239,7 @@ def _speculation_needs_a_model_that_rewinds(config: RunConfig, info: ModelInfo) 
 _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _transformers_engine_runs_the_model_as_it_is,
     _speculation_needs_a_cache_that_rewinds,
+    _latents_need_a_cache_that_takes_any_numbers,
     _moefy_uses_no_more_experts_than_it_has,
     _bitsandbytes_is_installed,
 )

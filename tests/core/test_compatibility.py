@@ -31,6 +31,8 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
         (DENSE, "heads.name=latent_kv heads.rank=49", "heads.rank=49 is more than the 48 numbers"),
         (DENSE, "engine.name=transformers heads.name=latent_kv heads.rank=9", "projections"),
+        (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=sinks", "turns keys to other positions"),
+        (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=h2o", "each KV head by itself"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
         (DENSE, "decoding.name=prompt_lookup cache.name=sinks", "taken back, and the ring behind the sinks"),

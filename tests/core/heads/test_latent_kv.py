@@ -12,8 +12,9 @@ from models_with_heads import FAMILIES, SIZES, TOKENS, built, cache_for, logits,
 
 from core.attention.mask import Reach
 from core.cache.off import Off
+from core.cache.quantized import Quantized
 from core.cache.rolling import Rolling
-from core.cache.table import RollingOptions
+from core.cache.table import QuantizedOptions, RollingOptions
 from core.calibration import calibration_tokens
 from core.decoder.plan import Plan
 from core.decoder.preparation import Preparation
@@ -127,6 +128,12 @@ def test_that_latents_roll_like_keys_and_values(preparation: Preparation) -> Non
     plan = with_latent(preparation, RANK)
     rolling = cache_for(built(plan), Rolling, RollingOptions(9))
     assert (logits(plan, CHUNKS["decode"], rolling) - logits(plan, reach=Reach(0, 9))).abs().max() < 1e-4
+
+
+def test_that_latents_are_quantized_like_keys_and_values(preparation: Preparation) -> None:
+    plan = with_latent(preparation, 24)
+    quantized = cache_for(built(plan), Quantized, QuantizedOptions(bits=8, group_size=4, residual=4, sinks=1))
+    assert 0 < (logits(plan, CHUNKS["decode"], quantized) - logits(plan)).abs().max() < 0.2
 
 
 def test_that_without_a_cache_a_latent_gives_the_same(preparation: Preparation) -> None:
