@@ -186,6 +186,15 @@ def _kv_heads_divide(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
         yield Refusal("heads", "kv_sharing", reason)
 
 
+_NORMS_AFTER_ATTENTION = ("olmo2", "gemma2", "gemma3_text")
+
+
+def _repair_needs_a_plain_output(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.heads.name == "kv_sharing" and config.heads.options.repair and info.architecture in _NORMS_AFTER_ATTENTION:
+        reason = f"{info.architecture} norms what W_o gives, so that it cannot be fitted alone; use heads.repair=false"
+        yield Refusal("heads", "kv_sharing", reason)
+
+
 def _fitting(queries: int, own: int) -> str:
     fits = [n for n in range(1, queries + 1) if queries % n == 0 and (n % own == 0 or own % n == 0)]
     return f"possible are {', '.join(map(str, fits))}"
@@ -248,6 +257,7 @@ _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _transformers_does_not_requantize_gguf,
     _layers_exist,
     _kv_heads_divide,
+    _repair_needs_a_plain_output,
     _latents_are_no_larger_than_keys_and_values,
     _moefy_splits_a_dense_ffn,
     _experts_needs_a_mixture,

@@ -9,6 +9,7 @@ import torch
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.decoder.build import build
+from core.decoder.linear import Linear
 from core.decoder.model import Decoder
 from core.decoder.plan import Plan, plan_of
 from core.decoder.preparation import Preparation
@@ -30,3 +31,23 @@ def read_through(decoder: Decoder, tokens: list[int]) -> None:
     layout = Layout(heads, decoder.traits.head_size, len(tokens), torch.float32)
     with torch.inference_mode():
         decoder.forward(torch.tensor(tokens), softmax_over(decoder, Off(NoOptions(), layout)), Probe())
+
+
+class Watched(Linear):
+    """A product that shows what goes in, [T, in], and what comes out, [T, out]."""
+
+    def __init__(self, product: Linear, see: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
+        self.product, self.see = product, see
+        self.in_features, self.out_features = product.in_features, product.out_features
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.product(x)
+        self.see(x, y)
+        return y
+
+    @property
+    def nbytes(self) -> int:
+        return self.product.nbytes
+
+    def dense(self) -> torch.Tensor:
+        return self.product.dense()

@@ -154,7 +154,8 @@ class Decoder:
         rows = context.rows(len(tokens), probe)
         x = self.embedded(tokens, context, probe)
         for layer, block in enumerate(self.blocks):
-            x = self._layer(layer, block, x, context, rows)
+            x = self.attended(layer, block, x, context, rows)
+            x = self.fed(layer, block, x, probe)
         context.advance(len(tokens))
         x = self.norm(x)
         probe.lap("norm")
@@ -180,18 +181,21 @@ class Decoder:
         logits = logits if scale == 1 else logits * scale
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def _layer(self, layer: int, block: Block, x: Tensor, context: Context, rows: Rows) -> Tensor:
-        scale, probe = self.traits.residual_scale, rows.probe
+    def attended(self, layer: int, block: Block, x: Tensor, context: Context, rows: Rows) -> Tensor:
+        """x [T, C] after the attention of a layer."""
         h = _normed(block.before_attention, x)
-        probe.lap("norm")
+        rows.probe.lap("norm")
         h = self._attention(layer, block.attention, h, context, rows)
-        probe.lap("attention")
-        x = x + _normed(block.after_attention, h) * scale
+        rows.probe.lap("attention")
+        return x + _normed(block.after_attention, h) * self.traits.residual_scale
+
+    def fed(self, layer: int, block: Block, x: Tensor, probe: Probe) -> Tensor:
+        """x [T, C] after the feed-forward block of a layer."""
         h = _normed(block.before_ffn, x)
         probe.lap("norm")
         h = block.ffn(h, layer, probe)
         probe.lap("ffn")
-        x = x + _normed(block.after_ffn, h) * scale
+        x = x + _normed(block.after_ffn, h) * self.traits.residual_scale
         probe.lap("norm")
         return x
 

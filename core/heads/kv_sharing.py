@@ -14,6 +14,7 @@ from core.errors import BadInput
 from core.heads.importance import importance
 from core.heads.least_squares import join_keys, join_values, shared_keys, shared_values
 from core.heads.moments import Moments, moments
+from core.heads.repair import repair
 from core.heads.table import KvSharingOptions
 from core.layers import parse_layers
 
@@ -23,16 +24,21 @@ _Change = Callable[[Source, int, int, KvSharingOptions], Source]
 def apply(options: KvSharingOptions, plan: Plan, preparation: Preparation) -> None:
     """Rewrite K and V of the chosen layers of `plan` to `options.kv_heads` heads; BadInput when they do not divide.
 
-    With `least_squares` the first use with a model takes some seconds of looking at it; the result is kept in the cache folder.
+    With `least_squares` and with `repair` the first use with a model takes some seconds of looking at it; the result is kept
+    in the cache folder.
     """
     check(options.kv_heads, plan.traits.query_heads, plan.traits.kv_heads)
-    layers = parse_layers(options.layers, plan.traits.layers)
-    if options.pool == "least_squares" and options.kv_heads < plan.traits.kv_heads:
+    layers, fewer = parse_layers(options.layers, plan.traits.layers), options.kv_heads < plan.traits.kv_heads
+    if fewer and options.repair and plan.traits.norm_place != "pre":
+        raise BadInput(f"heads.repair=true: {plan.traits.architecture} norms what W_o gives, so that it cannot be fitted alone")
+    if fewer and options.pool == "least_squares":
         for index, seen in zip(layers, moments(preparation, layers), strict=True):
             _join(plan, index, seen, options)
-        return
-    for index in layers:
-        _share(plan.layers[index], options, plan.traits)
+    else:
+        for index in layers:
+            _share(plan.layers[index], options, plan.traits)
+    if fewer and options.repair:
+        repair(preparation, plan, layers, (options.kv_heads, options.pool))
 
 
 def check(kv_heads: int, query_heads: int, trained: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from core.calibration import calibration_tokens
-from core.decoder.at_work import decoder_as_stored, read_through
-from core.decoder.linear import Linear
+from core.decoder.at_work import Watched, decoder_as_stored, read_through
 from core.decoder.model import Attention
 from core.decoder.preparation import Preparation
 from core.decoder.traits import traits_of
@@ -60,7 +59,7 @@ def _learned(preparation: Preparation) -> Arrays:
     length = min(_TOKENS, plan.traits.context)
     sums = [_Sums(block.attention) for block in decoder.blocks]
     for one in sums:
-        one.attention.qkv = _Watched(one.attention.qkv, one.add)
+        one.attention.qkv = Watched(one.attention.qkv, one.add)
     tokens = calibration_tokens(preparation.tokenizer, _WINDOWS * length)
     for window in range(0, len(tokens), length):
         progress(window // length + 1)
@@ -89,31 +88,11 @@ class _Sums:
         self.first, self.second = torch.zeros(size).double(), torch.zeros(size, size).double()
         self.queries = torch.zeros(H, width // H, width // H).double()
 
-    def add(self, y: Tensor) -> None:
-        """Take what the projections gave, [T, (H + 2·G)·D]."""
+    def add(self, _x: Tensor, y: Tensor) -> None:
+        """Take what the projections gave, y [T, (H + 2·G)·D]."""
         q, kv = torch.tensor_split(y, [self.attention.out.in_features], dim=-1)
         kv, heads = kv.double(), self.attention.headed(q, self.attention.q_norm).transpose(0, 1).double()  # [H, T, D]
         self.count += len(kv)
         self.first += kv.sum(dim=0)
         self.second += kv.T @ kv
         self.queries += heads.transpose(1, 2) @ heads
-
-
-class _Watched(Linear):
-    """A product that shows what it gives, [T, out]."""
-
-    def __init__(self, product: Linear, see: Callable[[Tensor], None]) -> None:
-        self.product, self.see = product, see
-        self.in_features, self.out_features = product.in_features, product.out_features
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = self.product(x)
-        self.see(y)
-        return y
-
-    @property
-    def nbytes(self) -> int:
-        return self.product.nbytes
-
-    def dense(self) -> Tensor:
-        return self.product.dense()

@@ -13,6 +13,7 @@ class KvSharingOptions:
         "how trained KV heads become one; least_squares aligns them first, by what goes into W_q and W_o",
         choices=("mean", "first", "least_squares"),
     )
+    repair: bool = option(False, "fit W_o anew, layer by layer, to what the shared heads make of the calibration text")
     layers: str = layers_option()
 
 

@@ -130,12 +130,18 @@ def _extra_heads(info: ModelInfo, config: RunConfig) -> list[int]:
 
 
 def _shared_head_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:
-    """What sharing KV heads adds to the K and V matrices: copies keep the stored type, pooled ones are float32."""
+    """What sharing KV heads adds to the matrices: copies keep the stored type, K and V that are pooled are float32.
+
+    So are W_q and W_o, where they take over what heads lose.
+    """
     extra = _extra_heads(info, config)
     head = 2 * info.width * info.head_size  # values of one head's K and V rows
     if not extra or extra[0] >= 0 or config.weights.name != "native":
         return sum(extra) * head * stored
-    return len(extra) * head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads)
+    options = config.heads.options
+    fitted = options.pool == "least_squares"
+    changed = (fitted + (fitted or options.repair)) * info.query_heads * info.head_size * info.width
+    return len(extra) * (head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads) + changed * (4 - stored))
 
 
 def _latent_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
 def shared(preparation: Preparation, kv_heads: int = 1, pool: str = "least_squares", layers: str = "all") -> Plan:
     plan = opened(preparation)
-    apply(KvSharingOptions(kv_heads, pool, layers), plan, preparation)
+    apply(KvSharingOptions(kv_heads, pool, layers=layers), plan, preparation)
     return plan
 
 

@@ -85,6 +85,7 @@ def test_that_an_estimate_adds_up_and_stops_at_the_context() -> None:
         ["weights.name=rtn", "weights.bits=3", "weights.layers=0-9"],
         ["heads.name=kv_sharing", "heads.kv_heads=1"],
         ["heads.name=latent_kv", "heads.rank=100", "heads.layers=0-9"],
+        ["heads.name=kv_sharing", "heads.kv_heads=1", "heads.pool=least_squares", "heads.layers=0-9"],
     ],
 )
 def test_that_the_loaded_model_takes_what_was_estimated(settings: list[str]) -> None:
