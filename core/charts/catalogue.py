@@ -16,6 +16,7 @@ from core.charts.attention_saving import attention_saving
 from core.charts.attention_summary import attention_summary
 from core.charts.chart import Chart
 from core.charts.experts import expert_load, expert_routing
+from core.charts.heads import heads_bytes, heads_groups
 from core.charts.labelled import Labelled
 from core.charts.latency_phases import latency_phases
 from core.charts.latency_tokens import latency_histogram, latency_tokens
@@ -61,6 +62,8 @@ CHARTS: dict[str, Builder] = {
         Builder("memory", "Memory", "memory", memory_charts.memory),
         Builder("kv_growth", "KV cache", "memory", memory_charts.kv_growth),
         Builder("kv_tokens", "KV tokens", "memory", memory_charts.kv_tokens),
+        Builder("heads_groups", "KV heads", "cache", heads_groups, single=True),
+        Builder("heads_bytes", "Bytes a token", "cache", heads_bytes, single=True),
         Builder("speculation_rounds", "Rounds", "speculation", speculation_rounds, single=True),
         Builder("acceptance", "Acceptance", "speculation", acceptance),
         Builder("speculation_table", "Text", "speculation", speculation_table, single=True),
