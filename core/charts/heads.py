@@ -44,15 +44,16 @@ def groups_of(config: RunConfig | None, info: ModelInfo | None) -> Chart:
     heatmap = None
     if info is not None and found:
         H = info.query_heads
-        rows = [np.arange(H) // (H // variant.kv_heads) if variant.kv_heads else np.zeros(H) for variant in found]
-        labels = tuple(_marked(variant) for variant in found)
-        heatmap = Heatmap(np.array(rows, float), labels, tuple(map(str, range(H))), 0.0, float(max(1, H - 1)), "KV head")
+        shared = [H // (variant.kv_heads or info.kv_heads) for variant in found]
+        rows = [np.arange(H) // count * count for count in shared]
+        labels, heads = tuple(map(_marked, found)), tuple(map(str, range(H)))
+        heatmap = Heatmap(np.array(rows, float), labels, heads, 0.0, float(max(1, H - 1)), "first query head that reads it")
     return Chart(
         name="heads_groups",
         title="Query heads and their KV heads",
         badge="derived",
-        definition="Query heads (columns) of one colour read the same KV head; of a latent all heads make their own keys and "
-        "values. ▸ is what the configuration has.",
+        definition="Query heads (columns) of one colour read the same KV head. A latent becomes the trained KV heads when it is "
+        "looked at. ▸ is what the configuration has.",
         x_label="query head",
         y_label="KV heads",
         heatmap=heatmap,
@@ -64,23 +65,17 @@ def groups_of(config: RunConfig | None, info: ModelInfo | None) -> Chart:
 def bytes_of(config: RunConfig | None, info: ModelInfo | None) -> Chart:
     """As `heads_bytes`, of a configuration before it runs."""
     found = list(variants(config, info)) if config is not None and info is not None else []
-    sizes, places = np.array([variant.nbytes for variant in found], float), np.arange(len(found))
-    chosen = np.array([variant.chosen for variant in found], bool)
+    sizes = np.array([variant.nbytes for variant in found], float)
     tokens = info.context if info is not None else 0
     return Chart(
         name="heads_bytes",
         title="KV cache of a token",
-        badge="modelled",
+        badge="derived",
         definition="Bytes of the keys and values of one token in all layers, or of the latents kept in their place, in a cache "
-        "that keeps every token as it is. The point marks what the configuration has.",
+        "that keeps every token as it is. ▸ is what the configuration has.",
         y_label="a token (B)",
-        series=(
-            Series("a token", places, sizes, "bar", 0, "kv"),
-            Series("chosen", places[chosen], sizes[chosen], "scatter", 0, "heads"),
-        )
-        if found
-        else (),
-        categories=tuple(variant.label for variant in found),
+        series=(Series("a token", np.arange(len(found)), sizes, "bar", 0, "kv"),) if found else (),
+        categories=tuple(map(_marked, found)),
         notes=(*_notes(config), *(f"{v.label}: {shown(v.nbytes * tokens, 'B')} at {counted(tokens, 'token')}" for v in found)),
         empty=_EMPTY,
     )
