@@ -52,8 +52,8 @@ def groups_of(config: RunConfig | None, info: ModelInfo | None) -> Chart:
         name="heads_groups",
         title="Query heads and their KV heads",
         badge="derived",
-        definition="Query heads (columns) of one colour read the same KV head. A latent becomes the trained KV heads when it is "
-        "looked at. ▸ is what the configuration has.",
+        definition="Query heads (columns) of one colour read the same KV head. A latent becomes the trained KV heads when it "
+        "is looked at. ▸ is what the configuration has.",
         x_label="query head",
         y_label="KV heads",
         heatmap=heatmap,

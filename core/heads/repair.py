@@ -81,7 +81,7 @@ def _learned(preparation: Preparation, plan: Plan, layers: Sequence[int]) -> Arr
 
     progress(0)
     length = min(_TOKENS, plan.traits.context)
-    tokens = torch.tensor(calibration_tokens(preparation.tokenizer, _WINDOWS * length)).split(length)
+    tokens = torch.split(torch.tensor(calibration_tokens(preparation.tokenizer, _WINDOWS * length)), length)
     found: Arrays = {}
     with torch.inference_mode():
         trained = _Reader.of(decoder_as_stored(preparation, lambda: progress(0))[1], tokens)
@@ -117,4 +117,5 @@ def _ridge(x: Tensor, y: Tensor) -> Tensor:
     """w [out, in] with the least |x wᵀ − y|² + ridge · |w|², for x [N, in] and y [N, out]."""
     moments = (x.T @ x).double()
     moments += _RIDGE * moments.diagonal().mean() * torch.eye(len(moments))
-    return torch.linalg.solve(moments, (x.T @ y).double()).T.float()
+    weight: Tensor = torch.linalg.solve(moments, (x.T @ y).double()).T.float()
+    return weight

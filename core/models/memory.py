@@ -139,8 +139,8 @@ def _shared_head_bytes(info: ModelInfo, config: RunConfig, stored: float) -> flo
     if not extra or extra[0] >= 0 or config.weights.name != "native":
         return sum(extra) * head * stored
     options = config.heads.options
-    fitted = options.pool == "least_squares"
-    changed = (fitted + (fitted or options.repair)) * info.query_heads * info.head_size * info.width
+    fitted: bool = options.pool == "least_squares"
+    changed = (fitted + bool(fitted or options.repair)) * info.query_heads * info.head_size * info.width
     return len(extra) * (head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads) + changed * (4 - stored))
 
 
