@@ -13,7 +13,7 @@ from core.config import Choice, RunConfig
 from core.export.numbers import shown
 from core.heads.table import KvSharingOptions, LatentKvOptions
 from core.models.info import ModelInfo
-from core.models.memory import kv_number_bytes, kv_numbers
+from core.models.numbers import kv_number_bytes, kv_numbers
 
 _EMPTY = "Choose a model: here stands which of its query heads share a KV head, and what that takes in the cache."
 
