@@ -76,6 +76,8 @@ def show_runs(docks: Sequence[Dock], session: Session) -> None:
 def show_plan(docks: Sequence[Dock], config: RunConfig, info: ModelInfo | None, prompt_tokens: int) -> None:
     """Tell the docks that draw before a run which configuration it would have. prompt_tokens: 0 where not known yet."""
     for dock in docks:
+        if isinstance(dock.widget, CacheDock):
+            dock.widget.set_config(config, info)
         if isinstance(dock.widget, AttentionDock):
             dock.widget.set_config(config, info, (prompt_tokens or PLANNED_PROMPT) + config.run.max_new_tokens)
 

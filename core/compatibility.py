@@ -74,6 +74,8 @@ def fitted(choice: Choice, info: ModelInfo | None) -> Choice:
     if choice.name == "moefy" and info.ffn_width % options.experts:
         experts = next(n for n in range(options.experts, 0, -1) if info.ffn_width % n == 0)
         options = replace(options, experts=experts, top_k=min(options.top_k, experts))
+    if choice.name == "latent_kv" and options.rank > _kv_numbers(info):
+        options = replace(options, rank=_kv_numbers(info) // 2)
     if choice.name == "experts" and info.experts:
         options = replace(options, top_k=min(options.top_k, info.experts))
     return replace(choice, options=options)
@@ -117,6 +119,22 @@ def _recent_tokens_fit_the_budget(config: RunConfig) -> Iterator[Refusal]:
     if config.cache.name == "h2o" and 1 < options.budget <= options.recent:
         reason = f"cache.recent={options.recent:g} leaves no room for others in cache.budget={options.budget:g}"
         yield Refusal("cache", "h2o", f"{reason}; lower it, or use cache.name=rolling")
+
+
+_KNOWS_KEYS = {
+    "sinks": "turns keys to other positions",
+    "h2o": "drops tokens of each KV head by itself",
+    "snapkv": "drops tokens of each KV head by itself",
+}
+
+
+def _latents_need_a_cache_that_takes_any_numbers(config: RunConfig) -> Iterator[Refusal]:
+    if config.heads.name == "latent_kv" and config.cache.name in _KNOWS_KEYS:
+        reason = (
+            f"a latent becomes the keys and values of all heads only when it is looked at, and the {config.cache.name} cache "
+            f"{_KNOWS_KEYS[config.cache.name]}; use cache.name=dynamic, static, rolling or quantized"
+        )
+        yield Refusal("heads", "latent_kv", reason)
 
 
 def _moefy_uses_no_more_experts_than_it_has(config: RunConfig) -> Iterator[Refusal]:
@@ -192,9 +210,31 @@ def _kv_heads_divide(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
         yield Refusal("heads", "kv_sharing", reason)
 
 
+_NORMS_AFTER_ATTENTION = ("olmo2", "gemma2", "gemma3_text")
+
+
+def _repair_needs_a_plain_output(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.heads.name == "kv_sharing" and config.heads.options.repair and info.architecture in _NORMS_AFTER_ATTENTION:
+        reason = f"{info.architecture} norms what W_o gives, so that it cannot be fitted alone; use heads.repair=false"
+        yield Refusal("heads", "kv_sharing", reason)
+
+
 def _fitting(queries: int, own: int) -> str:
     fits = [n for n in range(1, queries + 1) if queries % n == 0 and (n % own == 0 or own % n == 0)]
     return f"possible are {', '.join(map(str, fits))}"
+
+
+def _latents_are_no_larger_than_keys_and_values(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.heads.name == "latent_kv" and config.heads.options.rank > _kv_numbers(info):
+        reason = (
+            f"heads.rank={config.heads.options.rank} is more than the {_kv_numbers(info)} numbers of the keys and values of a "
+            f"token in each layer of {info.name}"
+        )
+        yield Refusal("heads", "latent_kv", reason)
+
+
+def _kv_numbers(info: ModelInfo) -> int:
+    return 2 * info.kv_heads * info.head_size
 
 
 def _moefy_splits_a_dense_ffn(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
@@ -234,6 +274,7 @@ _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _speculation_needs_a_cache_that_rewinds,
     _caches_that_need_softmax_have_it,
     _recent_tokens_fit_the_budget,
+    _latents_need_a_cache_that_takes_any_numbers,
     _moefy_uses_no_more_experts_than_it_has,
     _bitsandbytes_is_installed,
 )
@@ -242,6 +283,8 @@ _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _transformers_does_not_requantize_gguf,
     _layers_exist,
     _kv_heads_divide,
+    _repair_needs_a_plain_output,
+    _latents_are_no_larger_than_keys_and_values,
     _moefy_splits_a_dense_ffn,
     _experts_needs_a_mixture,
     _speculation_needs_a_model_that_rewinds,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.attention.mechanism import Mechanism, Rows, Store
+from core.attention.mechanism import Expand, Mechanism, Rows, Store
 from core.cache.base import Cache
 from core.decoder.probe import Probe
 
@@ -16,9 +16,11 @@ from core.decoder.probe import Probe
 class Context:
     """One sequence. A pass asks for its `rows`, attends layer by layer, and then calls `advance`."""
 
-    def __init__(self, cache: Cache, mechanisms: Sequence[Mechanism]) -> None:
+    def __init__(self, cache: Cache, mechanisms: Sequence[Mechanism], expansions: Sequence[Expand | None] = ()) -> None:
+        """expansions: for each layer what makes keys and values of what it caches, None where it caches themselves."""
         self.cache, self.mechanisms = cache, tuple(mechanisms)
-        self.stores = tuple(Store(cache, layer) for layer in range(len(self.mechanisms)))
+        expansions = expansions or [None] * len(self.mechanisms)
+        self.stores = tuple(Store(cache, layer, expand) for layer, expand in enumerate(expansions))
 
     @property
     def length(self) -> int:
@@ -36,8 +38,11 @@ class Context:
         return Rows(torch.arange(self.length, self.length + count), probe)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rows: Rows) -> Tensor:
-        """Attention of q [T, H, D] in `layer`; k and v [T, G, D] are kept. Returns [T, H, D] float32."""
-        return self.mechanisms[layer].attend(q, k, v, self.stores[layer], rows)
+        """Attention of q [T, H, D] in `layer`; k and v [T, G, D] (or a latent) are kept. Returns [T, H, D] float32."""
+        mechanism, store = self.mechanisms[layer], self.stores[layer]
+        if not mechanism.stores:
+            k, v = store.of_pass(k, v, rows.positions)
+        return mechanism.attend(q, k, v, store, rows)
 
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""

@@ -72,12 +72,16 @@ class Rows:
         return layer in self.probe.attention_layers
 
 
+Expand = Callable[[KeyValues], KeyValues]
+
+
 @dataclass(frozen=True)
 class Store:
-    """Where one layer's keys and values go."""
+    """Where one layer's keys and values go. expand: what makes them of a latent, where the layer caches one."""
 
     cache: Cache
     layer: int
+    expand: Expand | None = None
 
     @property
     def reach(self) -> Reach:
@@ -85,8 +89,16 @@ class Store:
         return self.cache.reach
 
     def update(self, k: Tensor, v: Tensor) -> KeyValues:
-        """Keep k and v [T, G, D] of the pass; what its queries may look at."""
-        return self.cache.update(self.layer, k, v)
+        """Keep k and v [T, G, D] of the pass, or the parts of a latent [T, 1, r]; what its queries may look at."""
+        held = self.cache.update(self.layer, k, v)
+        return held if self.expand is None else self.expand(held)
+
+    def of_pass(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """k and v [T, G, D] of the pass at `positions`, where they came as the parts of a latent."""
+        if self.expand is None:
+            return k, v
+        whole = self.expand(KeyValues(k.transpose(0, 1), v.transpose(0, 1), positions))
+        return whole.keys.transpose(0, 1), whole.values.transpose(0, 1)
 
 
 class Mechanism(ABC):
@@ -109,7 +121,8 @@ class Mechanism(ABC):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
         """Attention of q [T, H, D] over what came before and over k and v [T, G, D]; returns [T, H, D] float32.
 
-        All are rotated already. Hands the weights to the probe of `rows` where it wants to see them.
+        All are rotated already. Where the layer caches a latent, k and v are its parts if the mechanism stores, for
+        `store.update` alone. Hands the weights to the probe of `rows` where it wants to see them.
         """
 
     def trim(self, length: int) -> None:  # noqa: B027

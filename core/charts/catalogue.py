@@ -17,6 +17,7 @@ from core.charts.attention_summary import attention_summary
 from core.charts.cache_map import cache_evictions, cache_map, cache_slots
 from core.charts.chart import Chart
 from core.charts.experts import expert_load, expert_routing
+from core.charts.heads import heads_bytes, heads_groups
 from core.charts.labelled import Labelled
 from core.charts.latency_phases import latency_phases
 from core.charts.latency_tokens import latency_histogram, latency_tokens
@@ -66,6 +67,8 @@ CHARTS: dict[str, Builder] = {
         Builder("cache_map", "Tokens in the cache", "cache", cache_map, single=True),
         Builder("cache_slots", "Slots", "cache", cache_slots, single=True),
         Builder("cache_evictions", "Dropped tokens", "cache", cache_evictions, single=True),
+        Builder("heads_groups", "KV heads", "cache", heads_groups, single=True),
+        Builder("heads_bytes", "Bytes a token", "cache", heads_bytes, single=True),
         Builder("speculation_rounds", "Rounds", "speculation", speculation_rounds, single=True),
         Builder("acceptance", "Acceptance", "speculation", acceptance),
         Builder("speculation_table", "Text", "speculation", speculation_table, single=True),

@@ -9,7 +9,7 @@ import torch
 
 from core.decoder.feed_forward import ACTIVATIONS, Gated, Mixture, Split
 from core.decoder.linear import Dense, Linear
-from core.decoder.model import Attention, Block, Decoder, FeedForward, RmsNorm
+from core.decoder.model import Attention, Block, Decoder, FeedForward, Latent, RmsNorm
 from core.decoder.plan import ExpertsPlan, GatedPlan, LayerPlan, Plan, Source, SplitPlan
 from core.decoder.rope import RopeTable
 from core.decoder.traits import Rope
@@ -61,12 +61,10 @@ def _block(plan: Plan, index: int, layer: LayerPlan, weights: Weights, ropes: di
 def _attention(
     plan: Plan, index: int, layer: LayerPlan, weights: Weights, norms: dict[str, RmsNorm], ropes: dict[Rope, RopeTable]
 ) -> Attention:
-    traits, biases = plan.traits, layer.biases
-    bias = torch.cat([biases[letter] for letter in "qkv"]) if "q" in biases else None
-    rope = traits.ropes[index]
+    traits, rope = plan.traits, plan.traits.ropes[index]
     return Attention(
-        weights.linear([layer.q, layer.k, layer.v], bias, index),
-        weights.linear([layer.o], biases.get("o"), index),
+        _inputs(layer, weights, index),
+        weights.linear([layer.o], layer.biases.get("o"), index),
         traits.query_heads,
         layer.kv_heads,
         norms.get("q_norm"),
@@ -74,7 +72,27 @@ def _attention(
         traits.qk_norm == "row",
         None if rope is None else ropes[rope],
         traits.windows[index],
+        traits.clip_qkv,
+        _latent(layer, weights),
     )
+
+
+def _inputs(layer: LayerPlan, weights: Weights, index: int) -> Linear:
+    """Queries, and keys and values or their latent."""
+    biases, latent = layer.biases, layer.latent
+    if latent is None:
+        bias = torch.cat([biases[letter] for letter in "qkv"]) if "q" in biases else None
+        return weights.linear([layer.q, layer.k, layer.v], bias, index)
+    query_bias = biases.get("q", torch.zeros(layer.q.shape[0]))
+    return weights.linear([layer.q, latent.compress], torch.cat((query_bias, latent.offset)), index)
+
+
+def _latent(layer: LayerPlan, weights: Weights) -> Latent | None:
+    """Latents are expanded in the number format in which they are cached."""
+    if layer.latent is None:
+        return None
+    rank = layer.latent.expand.shape[1]
+    return Latent(Dense(layer.latent.expand.to(weights.kv_dtype), layer.latent.mean), (rank - rank // 2, rank // 2))
 
 
 def _joined_bias(part: GatedPlan, neurons: slice | torch.Tensor) -> torch.Tensor | None:

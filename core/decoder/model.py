@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from core.decoder.traits import Traits
 if TYPE_CHECKING:
     from core.attention.context import Context
     from core.attention.mechanism import Rows
+    from core.cache.base import KeyValues
     from core.decoder.probe import Probe
 
 
@@ -44,8 +45,19 @@ class FeedForward(Protocol):
 
 
 @dataclass
+class Latent:
+    """Keys and values of a token from r numbers, which a cache keeps in two parts, as if they were a key and a value.
+
+    expand: c [S, r] to k and v [S, 2·G·D], before norms and rotation. sizes: numbers of each part, r together.
+    """
+
+    expand: Linear
+    sizes: tuple[int, int]
+
+
+@dataclass
 class Attention:
-    """Projections of one layer; qkv yields H + 2G heads of D."""
+    """Projections of one layer; qkv yields H + 2G heads of D, or H heads and a latent."""
 
     qkv: Linear
     out: Linear
@@ -56,6 +68,46 @@ class Attention:
     norm_rows: bool = False  # q and k are normed over all heads at once
     rope: RopeTable | None = None
     window: int | None = None
+    clip: float = 0.0  # the most that q, k and v may be; 0 is no limit
+    latent: Latent | None = None
+
+    def projected(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, H, D], k and v [T, G, D] of x [T, C], normed and rotated; the two parts of a latent [T, 1, r] as they are."""
+        q, kv = torch.tensor_split(self.qkv(x), [self.out.in_features], dim=-1)
+        q = self._rotated(self.headed(q, self.q_norm), positions)
+        if self.latent is not None:
+            k, v = torch.split(kv[:, None], list(self.latent.sizes), dim=-1)
+            return q, k, v
+        return q, *self._keys_values(kv, positions)
+
+    def expanded(self, held: KeyValues) -> KeyValues:
+        """Keys and values [G, S, D] of latents in two parts [1, S, r], normed and rotated to where they stand."""
+        assert self.latent is not None
+        c = torch.cat((held.keys[0], held.values[0]), dim=-1)  # [S, r]
+        parts = self._keys_values(self.latent.expand(c), held.positions.flatten())
+        keys, values = (part.transpose(0, 1).to(held.keys.dtype) for part in parts)
+        return replace(held, keys=keys, values=values)
+
+    def headed(self, x: Tensor, norm: RmsNorm | None = None) -> Tensor:
+        """What a projection gave, [T, heads · D], to [T, heads, D], normed and clipped."""
+        if self.norm_rows:
+            x = _normed(norm, x)
+        if self.clip:
+            x = x.clamp(-self.clip, self.clip)
+        x = x.reshape(len(x), -1, self.out.in_features // self.query_heads)
+        return x if self.norm_rows else _normed(norm, x)
+
+    def _keys_values(self, kv: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """k and v [T, G, D] of what the projections gave, [T, 2·G·D]."""
+        k, v = kv.chunk(2, dim=-1)
+        return self._rotated(self.headed(k, self.k_norm), positions), self.headed(v)
+
+    def _rotated(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x if self.rope is None else self.rope.rotate(x, positions)
+
+    @property
+    def nbytes(self) -> int:
+        return self.qkv.nbytes + self.out.nbytes + (0 if self.latent is None else self.latent.expand.nbytes)
 
 
 @dataclass
@@ -94,8 +146,7 @@ class Decoder:
 
     @property
     def _attention_and_head_nbytes(self) -> int:
-        blocks = (block.attention.qkv.nbytes + block.attention.out.nbytes for block in self.blocks)
-        return sum(blocks) + self.head.nbytes
+        return sum(block.attention.nbytes for block in self.blocks) + self.head.nbytes
 
     def forward(self, tokens: Tensor, context: Context, probe: Probe) -> Tensor:
         """Hidden states [T, C] float32 of `tokens` [T], which follow those of `context`."""
@@ -103,7 +154,8 @@ class Decoder:
         rows = context.rows(len(tokens), probe)
         x = self.embedded(tokens, context, probe)
         for layer, block in enumerate(self.blocks):
-            x = self._layer(layer, block, x, context, rows)
+            x = self.attended(layer, block, x, context, rows)
+            x = self.fed(layer, block, x, probe)
         context.advance(len(tokens))
         x = self.norm(x)
         probe.lap("norm")
@@ -129,39 +181,27 @@ class Decoder:
         logits = logits if scale == 1 else logits * scale
         return cap * torch.tanh(logits / cap) if cap else logits
 
-    def _layer(self, layer: int, block: Block, x: Tensor, context: Context, rows: Rows) -> Tensor:
-        scale, probe = self.traits.residual_scale, rows.probe
+    def attended(self, layer: int, block: Block, x: Tensor, context: Context, rows: Rows) -> Tensor:
+        """x [T, C] after the attention of a layer."""
         h = _normed(block.before_attention, x)
-        probe.lap("norm")
+        rows.probe.lap("norm")
         h = self._attention(layer, block.attention, h, context, rows)
-        probe.lap("attention")
-        x = x + _normed(block.after_attention, h) * scale
+        rows.probe.lap("attention")
+        return x + _normed(block.after_attention, h) * self.traits.residual_scale
+
+    def fed(self, layer: int, block: Block, x: Tensor, probe: Probe) -> Tensor:
+        """x [T, C] after the feed-forward block of a layer."""
         h = _normed(block.before_ffn, x)
         probe.lap("norm")
         h = block.ffn(h, layer, probe)
         probe.lap("ffn")
-        x = x + _normed(block.after_ffn, h) * scale
+        x = x + _normed(block.after_ffn, h) * self.traits.residual_scale
         probe.lap("norm")
         return x
 
     def _attention(self, layer: int, attention: Attention, x: Tensor, context: Context, rows: Rows) -> Tensor:
-        q, k, v = self._projected(attention, x, rows.positions)
+        q, k, v = attention.projected(x, rows.positions)
         return attention.out(context.attend(layer, q, k, v, rows).flatten(1))
-
-    def _projected(self, attention: Attention, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q [T, H, D], k and v [T, G, D], normed and rotated."""
-        H, G, D = attention.query_heads, attention.kv_heads, self.traits.head_size
-        q, k, v = torch.split(attention.qkv(x), [H * D, G * D, G * D], dim=-1)
-        if attention.norm_rows:
-            q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
-        if self.traits.clip_qkv:
-            q, k, v = (part.clamp(-self.traits.clip_qkv, self.traits.clip_qkv) for part in (q, k, v))
-        q, k, v = q.view(-1, H, D), k.view(-1, G, D), v.view(-1, G, D)
-        if not attention.norm_rows:
-            q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
-        if attention.rope is not None:
-            q, k = attention.rope.rotate(q, positions), attention.rope.rotate(k, positions)
-        return q, k, v
 
 
 def _normed(norm: RmsNorm | None, x: Tensor) -> Tensor:

@@ -90,8 +90,24 @@ class ExpertsPlan:
 
 
 @dataclass
+class LatentPlan:
+    """Keys and values by way of r numbers: c = compress x + offset, and k with v = expand c + mean, as W_k and W_v gave them.
+
+    compress [r, C], offset [r], expand [2·G·D, r], mean [2·G·D].
+    """
+
+    compress: Source
+    offset: torch.Tensor
+    expand: torch.Tensor
+    mean: torch.Tensor
+
+
+@dataclass
 class LayerPlan:
-    """Matrices of one layer. q [H·D, C], k and v [G·D, C], o [C, H·D]; biases by the same letters."""
+    """Matrices of one layer. q [H·D, C], k and v [G·D, C], o [C, H·D]; biases by the same letters.
+
+    latent: what stands in for k and v, where a technique has put it.
+    """
 
     q: Source
     k: Source
@@ -101,6 +117,7 @@ class LayerPlan:
     ffn: GatedPlan | SplitPlan | ExpertsPlan
     norms: dict[str, torch.Tensor]
     biases: dict[str, torch.Tensor] = field(default_factory=dict)
+    latent: LatentPlan | None = None
 
 
 @dataclass

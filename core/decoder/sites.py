@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from core.attention.context import Context
 from core.attention.mask import FULL, Reach
-from core.attention.mechanism import Site
+from core.attention.mechanism import Expand, Mechanism, Site
 from core.attention.softmax import Softmax
-from core.cache.base import Cache
+from core.cache.base import Cache, Layout
 from core.decoder.model import Decoder
 from core.models.info import ModelInfo
 
@@ -25,7 +27,22 @@ def sites_of(decoder: Decoder, capacity: int, dtype: torch.dtype, info: ModelInf
     ]  # fmt: skip
 
 
+def layout_of(decoder: Decoder, mechanisms: Sequence[Mechanism], capacity: int, dtype: torch.dtype) -> Layout:
+    """What the cache of a run of at most `capacity` tokens must hold for `mechanisms`, the layers' own."""
+    latents = [block.attention.latent for block in decoder.blocks]
+    size = decoder.traits.head_size
+    heads = [mechanism.site.kv_heads if latent is None else 1 for mechanism, latent in zip(mechanisms, latents, strict=True)]
+    kept = tuple(count if mechanism.stores else 0 for count, mechanism in zip(heads, mechanisms, strict=True))
+    sizes = tuple((size, size) if latent is None else latent.sizes for latent in latents)
+    return Layout(kept, size, capacity, dtype, sizes, tuple(block.attention.rope for block in decoder.blocks))
+
+
+def expansions_of(decoder: Decoder) -> list[Expand | None]:
+    """For each layer, what makes keys and values of the latents that it caches; None where it caches themselves."""
+    return [None if block.attention.latent is None else block.attention.expanded for block in decoder.blocks]
+
+
 def softmax_over(decoder: Decoder, cache: Cache, reach: Reach = FULL) -> Context:
     """The trained attention of every layer over `cache`, within `reach`."""
     sites = sites_of(decoder, cache.layout.tokens, cache.layout.dtype)
-    return Context(cache, [Softmax(site, reach) for site in sites])
+    return Context(cache, [Softmax(site, reach) for site in sites], expansions_of(decoder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 
 from core.attention.context import Context
 from core.attention.mechanism import mechanisms
-from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig
 from core.decoder.build import Weights, build
@@ -21,7 +21,7 @@ from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
-from core.decoder.sites import sites_of
+from core.decoder.sites import expansions_of, layout_of, sites_of
 from core.engine.backend import Backend, Progress, Session
 from core.events import CacheChanged
 from core.models.find import open_checkpoint
@@ -74,12 +74,11 @@ class LocalBackend(Backend):
 
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> LocalSession:
         found = mechanisms(config.attention, sites_of(self.decoder, capacity, self.kv_dtype, self.info))
-        heads = tuple(mechanism.site.kv_heads if mechanism.stores else 0 for mechanism in found)
-        ropes = tuple(block.attention.rope for block in self.decoder.blocks)
-        size = self.decoder.traits.head_size
-        layout = Layout(heads, size, capacity, self.kv_dtype, ropes=ropes, pools=self.pools, shaped_by=config.attention)
+        layout = layout_of(self.decoder, found, capacity, self.kv_dtype)
+        layout = replace(layout, pools=self.pools, shaped_by=config.attention)
         cache = config.cache.technique.load()(config.cache.options, layout)
-        return LocalSession(self.decoder, Context(cache, found), probe, self.fused, self.prompt)
+        context = Context(cache, found, expansions_of(self.decoder))
+        return LocalSession(self.decoder, context, probe, self.fused, self.prompt)
 
 
 class LocalSession(Session):

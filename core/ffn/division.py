@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from core.cache.base import Layout
-from core.cache.off import Off
 from core.calibration import calibration_tokens
-from core.decoder.build import build
+from core.decoder.at_work import decoder_as_stored, read_through
 from core.decoder.feed_forward import Gated
-from core.decoder.plan import GatedPlan, Plan, plan_of
+from core.decoder.plan import GatedPlan
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
-from core.decoder.sites import softmax_over
-from core.errors import RunFailed
+from core.decoder.traits import Traits, traits_of
 from core.ffn.clusters import balanced_groups
-from core.files import replacing
-from core.folders import cache_folder
-from core.technique import NoOptions
-from core.weights.native import Native
+from core.learned import Arrays, learned
 
 _TOKENS = 2048
 _RIDGE = 0.5  # of the inputs' mean square
@@ -45,49 +35,40 @@ class Division:
 
 def divisions(preparation: Preparation, layers: Sequence[int], experts: int) -> dict[int, Division]:
     """The division of each of `layers` into `experts`, from disk or learned now (stage `ffn` of the progress)."""
-    plan = plan_of(preparation.checkpoint)
-    file = cache_folder() / "moefy" / f"{_key(preparation, layers, experts)}.npz"
-    kept = _read(file, plan, layers, experts)
-    if kept is None:
-        kept = _learned(preparation, plan, layers, experts)
-        _write(file, kept)
-    return kept
+    traits = traits_of(preparation.checkpoint.config)
 
+    def fits(arrays: Arrays) -> bool:
+        return all(_fits(_division(arrays, layer), traits, experts) for layer in layers)
 
-def _key(preparation: Preparation, layers: Sequence[int], experts: int) -> str:
-    """Changes with the model's files and with everything else that the result depends on."""
+    settings = _VERSION, _TOKENS, tuple(layers), experts
     path = Path(preparation.checkpoint.info.path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    text = repr((_VERSION, _TOKENS, str(path), stamps, tuple(layers), experts))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    arrays = learned("moefy", path, settings, lambda: _learned(preparation, layers, experts), fits)
+    return {layer: _division(arrays, layer) for layer in layers}
 
 
-def _learned(preparation: Preparation, plan: Plan, layers: Sequence[int], experts: int) -> dict[int, Division]:
+def _learned(preparation: Preparation, layers: Sequence[int], experts: int) -> Arrays:
     """Run the model as it is stored over the calibration text, and divide each block when the text passes through it."""
+    found: Arrays = {}
 
     def progress(done: int) -> None:
         preparation.progress("ffn", done, len(layers) + 1)
 
     progress(0)
-    decoder = build(plan, Native(NoOptions(), plan), lambda *_: progress(0))
-    found: dict[int, Division] = {}
+    plan, decoder = decoder_as_stored(preparation, lambda: progress(0))
 
     def learn(layer: int, x: Tensor, hidden: Tensor) -> None:
-        progress(len(found) + 1)
+        progress(len(found) // 3 + 1)
         ffn = plan.layers[layer].ffn
         assert isinstance(ffn, GatedPlan)
-        found[layer] = divided(x, hidden, ffn.down.dense(), experts)
+        one = divided(x, hidden, ffn.down.dense(), experts)
+        found.update({f"groups{layer}": one.groups.int(), f"weight{layer}": one.weight, f"bias{layer}": one.bias})
 
     for layer in layers:
         block = decoder.blocks[layer]
         assert isinstance(block.ffn, Gated)
         block.ffn = _Watched(block.ffn, learn)
     decoder.blocks = decoder.blocks[: max(layers) + 1]
-    tokens = torch.tensor(calibration_tokens(preparation.tokenizer, min(_TOKENS, plan.traits.context)))
-    layout = Layout(tuple(layer.kv_heads for layer in plan.layers), plan.traits.head_size, len(tokens), torch.float32)
-    with torch.inference_mode():
-        decoder.forward(tokens, softmax_over(decoder, Off(NoOptions(), layout)), Probe())
+    read_through(decoder, calibration_tokens(preparation.tokenizer, min(_TOKENS, plan.traits.context)))
     progress(len(layers) + 1)
     return found
 
@@ -137,35 +118,11 @@ def _regressed(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return weight.contiguous(), level - weight @ mean
 
 
-def _read(file: Path, plan: Plan, layers: Sequence[int], experts: int) -> dict[int, Division] | None:
-    """What was learned before; None when there is none, or the file is damaged."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {layer: _division(arrays, layer) for layer in layers}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
-    whole = torch.arange(plan.traits.ffn_width)
-    shape = (experts, plan.traits.width)
-    for division in found.values():
-        fits = division.weight.shape == shape and division.bias.shape == shape[:1] and len(division.groups) == experts
-        if not fits or not torch.equal(division.groups.flatten().sort().values, whole):
-            return None
-    return found
+def _fits(division: Division, traits: Traits, experts: int) -> bool:
+    shapes = tuple(division.weight.shape), tuple(division.bias.shape), len(division.groups)
+    neurons = division.groups.flatten().sort().values
+    return shapes == ((experts, traits.width), (experts,), experts) and torch.equal(neurons, torch.arange(traits.ffn_width))
 
 
-def _division(arrays: Mapping[str, np.ndarray], layer: int) -> Division:
-    groups, weight, bias = (torch.from_numpy(arrays[f"{name}{layer}"]) for name in ("groups", "weight", "bias"))
-    return Division(groups.long(), weight.float(), bias.float())
-
-
-def _write(file: Path, found: Mapping[int, Division]) -> None:
-    arrays: dict[str, Any] = {}
-    for layer, division in found.items():
-        arrays |= {f"groups{layer}": division.groups.int().numpy()}
-        arrays |= {f"weight{layer}": division.weight.numpy(), f"bias{layer}": division.bias.numpy()}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as opened:
-            np.savez(opened, **arrays)
-    except (OSError, RunFailed):
-        return  # a full or read-only disk: the run has what it needs, and the next one learns it again
+def _division(arrays: Arrays, layer: int) -> Division:
+    return Division(arrays[f"groups{layer}"].long(), arrays[f"weight{layer}"].float(), arrays[f"bias{layer}"].float())

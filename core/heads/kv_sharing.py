@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 
 from core.decoder.plan import Computed, LayerPlan, Plan, Source
 from core.decoder.preparation import Preparation
+from core.decoder.rope import RopeTable
 from core.decoder.traits import Traits
 from core.errors import BadInput
+from core.heads.importance import importance
+from core.heads.least_squares import join_keys, join_values, shared_keys, shared_values
+from core.heads.moments import Moments, moments
+from core.heads.repair import repair
 from core.heads.table import KvSharingOptions
 from core.layers import parse_layers
 
+_Change = Callable[[Source, int, int, KvSharingOptions], Source]
 
-def apply(options: KvSharingOptions, plan: Plan, _preparation: Preparation) -> None:
-    """Rewrite K and V of the chosen layers of `plan` to `options.kv_heads` heads; BadInput when they do not divide."""
+
+def apply(options: KvSharingOptions, plan: Plan, preparation: Preparation) -> None:
+    """Rewrite K and V of the chosen layers of `plan` to `options.kv_heads` heads; BadInput when they do not divide.
+
+    With `least_squares` and with `repair` the first use with a model takes some seconds of looking at it; the result is kept
+    in the cache folder.
+    """
     check(options.kv_heads, plan.traits.query_heads, plan.traits.kv_heads)
-    for index in parse_layers(options.layers, plan.traits.layers):
-        _share(plan.layers[index], options, plan.traits)
+    layers, fewer = parse_layers(options.layers, plan.traits.layers), options.kv_heads < plan.traits.kv_heads
+    if fewer and options.repair and plan.traits.norm_place != "pre":
+        raise BadInput(f"heads.repair=true: {plan.traits.architecture} norms what W_o gives, so that it cannot be fitted alone")
+    if fewer and options.pool == "least_squares":
+        for index, seen in zip(layers, moments(preparation, layers), strict=True):
+            _join(plan, index, seen, options)
+    else:
+        for index in layers:
+            _share(plan.layers[index], options, plan.traits)
+    if fewer and options.repair:
+        repair(preparation, plan, layers, (options.kv_heads, options.pool))
 
 
 def check(kv_heads: int, query_heads: int, trained: int) -> None:
@@ -29,16 +51,38 @@ def check(kv_heads: int, query_heads: int, trained: int) -> None:
         )
 
 
+def _join(plan: Plan, index: int, seen: Moments, options: KvSharingOptions) -> None:
+    """Fit shared heads to each group of trained ones. Normed keys cannot be turned into one another: those are pooled."""
+    layer, rope = plan.layers[index], plan.traits.ropes[index]
+    weights = importance(layer, seen, plan.traits, None if rope is None else RopeTable(rope))
+    second = seen.covariance + seen.mean[:, None] * seen.mean
+    together, size = layer.kv_heads // options.kv_heads, layer.kv_heads * plan.traits.head_size
+    groups = torch.arange(2 * size).reshape(2, options.kv_heads, -1)  # places of keys and of values
+    keys, values = ([(second[own][:, own], weights[own][:, own]) for own in part] for part in groups)
+    join_values(layer, [shared_values(*one, together) for one in values])
+    if plan.traits.qk_norm == "none":
+        rotated = 0 if rope is None else rope.size
+        join_keys(layer, [shared_keys(*one, together, rotated) for one in keys])
+    else:
+        _pool(layer, ("k",), _pooled, options, plan.traits)
+    layer.kv_heads = options.kv_heads
+
+
 def _share(layer: LayerPlan, options: KvSharingOptions, traits: Traits) -> None:
+    _pool(layer, ("k", "v"), _repeated if options.kv_heads >= layer.kv_heads else _pooled, options, traits)
+    layer.kv_heads = options.kv_heads
+
+
+def _pool(layer: LayerPlan, letters: Sequence[str], change: _Change, options: KvSharingOptions, traits: Traits) -> None:
+    """Change the rows of the projections called `letters`, and of what goes with them."""
     size = traits.head_size
-    change = _repeated if options.kv_heads >= layer.kv_heads else _pooled
-    layer.k, layer.v = (change(matrix, layer.kv_heads, size, options) for matrix in (layer.k, layer.v))
+    for letter in letters:
+        setattr(layer, letter, change(getattr(layer, letter), layer.kv_heads, size, options))
     norms = layer.norms if traits.qk_norm == "row" else {}  # else all heads have one norm
-    for vectors, names in ((layer.biases, {"k", "v"}), (norms, {"k_norm"})):
+    for vectors, names in ((layer.biases, set(letters)), (norms, {"k_norm"})):
         for name in names & set(vectors):
             column = Computed(vectors[name][:, None])
             vectors[name] = change(column, layer.kv_heads, size, options).dense()[:, 0]
-    layer.kv_heads = options.kv_heads
 
 
 def _repeated(matrix: Source, heads: int, size: int, options: KvSharingOptions) -> Source:
@@ -50,5 +94,5 @@ def _repeated(matrix: Source, heads: int, size: int, options: KvSharingOptions) 
 def _pooled(matrix: Source, heads: int, size: int, options: KvSharingOptions) -> Source:
     """One head from each group of trained heads: their mean, or the first of them."""
     grouped = matrix.dense().reshape(options.kv_heads, heads // options.kv_heads, size, -1)
-    pooled = grouped.mean(dim=1) if options.pool == "mean" else grouped[:, 0]
+    pooled = grouped[:, 0] if options.pool == "first" else grouped.mean(dim=1)
     return Computed(pooled.reshape(options.kv_heads * size, -1))

@@ -8,11 +8,18 @@ from core.cache.shares import of_all
 from core.config import RunConfig
 from core.events import Estimate
 from core.hardware import memory_available
-from core.layers import parse_layers
 from core.models.info import ModelInfo
 from core.models.limits import most_tokens
+from core.models.numbers import (
+    DTYPE_BYTES,
+    bits_a_value,
+    chosen_layers,
+    engine_of,
+    kv_number_bytes,
+    kv_numbers,
+    transformers_bytes,
+)
 
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Held in memory against stored in the file: the scales of K-quants are unpacked to float32 for each 16 or 32 codes.
 _UNPACKED = {"Q4_K": 0.75 / 0.5625, "Q5_K": 0.875 / 0.6875, "Q6_K": 1.0 / 0.8203125}
 # Bits a value takes in each stored type.
@@ -42,8 +49,7 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     """Bytes of keys and values that one token adds over all layers."""
     if config.cache.name == "off":
         return 0
-    heads = info.kv_heads * info.layers + sum(_extra_heads(info, config))
-    return int(2 * heads * info.head_size * _kv_value_bytes(info, config) * _share_in_memory(info, config))
+    return int(sum(kv_numbers(info, config)) * kv_number_bytes(info, config) * _share_in_memory(info, config))
 
 
 def _share_in_memory(info: ModelInfo, config: RunConfig) -> float:
@@ -55,7 +61,7 @@ def _share_in_memory(info: ModelInfo, config: RunConfig) -> float:
     options, many = config.cache.options, 2 * config.cache.options.group_size
     channels = info.head_size if info.head_size % many else many
     bits = options.bits + (32 / options.group_size + 32 / channels) / 2  # keys and values
-    return float(bits) / (8 * _kv_value_bytes(info, config))
+    return float(bits) / (8 * kv_number_bytes(info, config))
 
 
 def _exact_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
@@ -103,10 +109,10 @@ def _doubled(tokens: int) -> int:
 
 def weight_bytes(info: ModelInfo, config: RunConfig) -> int:
     """Resident bytes of the weights under the configuration's weights and heads techniques."""
-    if _engine(info, config) == "transformers":
-        return int(info.parameters * _transformers_bytes(info, config))
+    if engine_of(info, config) == "transformers":
+        return int(info.parameters * transformers_bytes(info, config))
     matrices = sum(info.matrix_bytes.values())
-    share = len(_layers(info, config.weights.options)) / max(info.layers, 1)
+    share = len(chosen_layers(info, config.weights.options)) / max(info.layers, 1)
     values = _values(info.matrix_bytes)
     rest = _held(info.tensor_bytes) - _held(info.matrix_bytes)
     match config.weights.name:
@@ -114,24 +120,12 @@ def weight_bytes(info: ModelInfo, config: RunConfig) -> int:
             total = _held(info.tensor_bytes)
         case "cast":
             embedding = 0 if info.tied_head else info.embedding_bytes
-            total = embedding + _DTYPE_BYTES[config.weights.options.dtype] * (info.parameters - _embedding_values(info))
+            total = embedding + DTYPE_BYTES[config.weights.options.dtype] * (info.parameters - _embedding_values(info))
         case _:
-            changed = share * values * _bits_a_value(info, config) / 8
+            changed = share * values * bits_a_value(info, config) / 8
             total = rest + changed + (1 - share) * _held(info.matrix_bytes)
-    return int(total + _shared_head_bytes(info, config, matrices / max(values, 1)))
-
-
-def _bits_a_value(info: ModelInfo, config: RunConfig) -> float:
-    options = config.weights.options
-    match config.weights.name:
-        case "rtn":  # a scale and an offset of 16 bits for each group
-            return float(options.bits) + 32 / (options.group_size or info.width)
-        case "bnb_nf4":  # a scale of 32 bits for each 64 values
-            return 4.5
-        case "bnb_int8":  # a scale of 32 bits for each row
-            return 8 + 32 / info.width
-        case _:
-            raise AssertionError(config.weights.name)
+    stored = matrices / max(values, 1)
+    return int(total + _shared_head_bytes(info, config, stored) + _latent_bytes(info, config, stored))
 
 
 def _values(sizes: Mapping[str, int]) -> float:
@@ -147,46 +141,36 @@ def _embedding_values(info: ModelInfo) -> int:
     return 0 if info.tied_head else info.vocabulary * info.width
 
 
-def _layers(info: ModelInfo, options: object) -> tuple[int, ...]:
-    return parse_layers(getattr(options, "layers", "all"), info.layers)
-
-
 def _extra_heads(info: ModelInfo, config: RunConfig) -> list[int]:
     """For each layer that shares KV heads, how many it has more (or fewer) than trained."""
     if config.heads.name != "kv_sharing":
         return []
-    return [config.heads.options.kv_heads - info.kv_heads for _ in _layers(info, config.heads.options)]
+    return [config.heads.options.kv_heads - info.kv_heads for _ in chosen_layers(info, config.heads.options)]
 
 
 def _shared_head_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:
-    """What sharing KV heads adds to the K and V matrices: copies keep the stored type, pooled ones are float32."""
+    """What sharing KV heads adds to the matrices: copies keep the stored type, K and V that are pooled are float32.
+
+    So are W_q and W_o, where they take over what heads lose.
+    """
     extra = _extra_heads(info, config)
     head = 2 * info.width * info.head_size  # values of one head's K and V rows
     if not extra or extra[0] >= 0 or config.weights.name != "native":
         return sum(extra) * head * stored
-    return len(extra) * head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads)
+    options = config.heads.options
+    fitted: bool = options.pool == "least_squares"
+    changed = (fitted + bool(fitted or options.repair)) * info.query_heads * info.head_size * info.width
+    return len(extra) * (head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads) + changed * (4 - stored))
 
 
-def _kv_value_bytes(info: ModelInfo, config: RunConfig) -> int:
-    """Keys and values are cached in the number format of a cast, else in 16 bits; transformers keeps that of its weights."""
-    if config.weights.name == "cast":
-        return _DTYPE_BYTES[config.weights.options.dtype]
-    return max(2, int(_transformers_bytes(info, config))) if _engine(info, config) == "transformers" else 2
-
-
-def _engine(info: ModelInfo, config: RunConfig) -> str:
-    return "transformers" if info.engine == "transformers" else config.engine.name
-
-
-def _transformers_bytes(info: ModelInfo, config: RunConfig) -> float:
-    """Bytes a value takes in transformers, which unpacks GGUF blocks to float32 and keeps a folder's own format."""
-    match config.weights.name:
-        case "cast":
-            return _DTYPE_BYTES[config.weights.options.dtype]
-        case "bnb_nf4" | "bnb_int8":
-            return _bits_a_value(info, config) / 8
-        case _:
-            return 4 if info.format == "gguf" else info.weight_bytes / max(info.parameters, 1)
+def _latent_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:
+    """What latents add: in place of K and V the way into the latent, float32 where nothing else is chosen, and the way out."""
+    if config.heads.name != "latent_kv":
+        return 0.0
+    rank, most = config.heads.options.rank, 2 * info.kv_heads * info.head_size
+    inwards = info.width * (rank * (4 if config.weights.name == "native" else stored) - most * stored)
+    outwards = most * (rank + 1) * kv_number_bytes(info, config)
+    return float(len(chosen_layers(info, config.heads.options)) * (inwards + outwards))
 
 
 def _activation_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:

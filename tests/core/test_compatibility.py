@@ -15,6 +15,7 @@ SHAPE = {
 }  # fmt: skip
 DENSE = ModelInfo(**SHAPE)
 MIXTURE = ModelInfo(**SHAPE | {"architecture": "mixtral", "experts": 4, "experts_used": 2})
+OLMO2 = ModelInfo(**SHAPE | {"architecture": "olmo2"})
 GGUF = ModelInfo(**SHAPE | {"format": "gguf"})
 MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
 
@@ -29,6 +30,11 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (MIXTURE, "ffn.name=experts ffn.top_k=5", "more than the model's 4"),
         (DENSE, "heads.name=kv_sharing heads.kv_heads=2", "does not divide the model's 9 query heads; possible are 1, 3, 9"),
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
+        (OLMO2, "heads.name=kv_sharing heads.kv_heads=1 heads.repair=true", "norms what W_o gives"),
+        (DENSE, "heads.name=latent_kv heads.rank=49", "heads.rank=49 is more than the 48 numbers"),
+        (DENSE, "engine.name=transformers heads.name=latent_kv heads.rank=9", "projections"),
+        (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=sinks", "turns keys to other positions"),
+        (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=h2o", "each KV head by itself"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
         (DENSE, "decoding.name=prompt_lookup cache.name=h2o", "taken back, and the h2o cache"),
@@ -56,6 +62,7 @@ def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, sett
     ("model", "settings"),
     [
         (DENSE, "heads.name=kv_sharing heads.kv_heads=9 ffn.name=moefy cache.name=static weights.name=rtn"),
+        (DENSE, "heads.name=latent_kv heads.rank=48 cache.name=rolling attention.name=window weights.name=rtn"),
         (DENSE, "decoding.name=prompt_lookup cache.name=off attention.name=sink_window"),
         (DENSE, "engine.name=transformers weights.name=cast decoding.name=prompt_lookup"),
         (MIXTURE, "ffn.name=experts ffn.top_k=4"),

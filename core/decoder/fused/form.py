@@ -7,14 +7,17 @@ from core.attention.mask import Reach
 from core.cache.base import Slots
 from core.decoder.feed_forward import Gated
 from core.decoder.linear import Linear
-from core.decoder.model import Block, Decoder
+from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
 
 
 def attends_plainly(decoder: Decoder) -> bool:
-    """Whether every layer norms no whole rows of heads, clips nothing, and has biases at q, k and v alone."""
-    attentions = [block.attention for block in decoder.blocks]
-    return not decoder.traits.clip_qkv and not any(part.norm_rows or part.out.bias is not None for part in attentions)
+    """Whether every layer norms no whole rows of heads, clips nothing, caches no latent, and has biases at q, k and v alone."""
+    return not decoder.traits.clip_qkv and all(_is_plain(block.attention) for block in decoder.blocks)
+
+
+def _is_plain(attention: Attention) -> bool:
+    return not attention.norm_rows and attention.out.bias is None and attention.latent is None
 
 
 def feeds_plainly(block: Block) -> bool:

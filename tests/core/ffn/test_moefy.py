@@ -19,6 +19,7 @@ from core.ffn.clusters import balanced_groups
 from core.ffn.division import divided
 from core.ffn.moefy import apply
 from core.ffn.table import MoefyOptions
+from core.folders import cache_folder
 from core.models.find import open_checkpoint
 from core.weights.cast import Cast
 from core.weights.table import CastOptions
@@ -105,7 +106,7 @@ def test_that_a_division_is_learned_once_and_a_damaged_file_is_made_anew(
     first = groups_of(split(prepared, 2))
     assert groups_of(split(prepared, 3)) == first
     assert len(learned) == 1
-    (file,) = (division.cache_folder() / "moefy").iterdir()
+    (file,) = (cache_folder() / "moefy").iterdir()
     for damage in (b"", file.read_bytes()[:200], b"PK" + bytes(300)):
         file.write_bytes(damage)
         assert groups_of(split(prepared, 2)) == first

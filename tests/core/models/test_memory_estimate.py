@@ -46,6 +46,7 @@ def test_that_the_cache_grows_with_heads_and_number_format() -> None:
     assert kv_bytes_per_token(INFO, config("weights.name=cast")) == 2 * plain
     assert kv_bytes_per_token(INFO, config("heads.name=kv_sharing", "heads.kv_heads=8")) == 4 * plain
     assert kv_bytes_per_token(INFO, config("heads.name=kv_sharing", "heads.kv_heads=1", "heads.layers=0,1")) == plain * 6 // 8
+    assert kv_bytes_per_token(INFO, config("heads.name=latent_kv", "heads.rank=8", "heads.layers=0,1,2")) == plain * 7 // 16
     assert kv_bytes_per_token(INFO, config("cache.name=off")) == 0
 
 
@@ -96,6 +97,8 @@ def test_that_an_estimate_adds_up_and_stops_at_the_context() -> None:
         [],
         ["weights.name=rtn", "weights.bits=3", "weights.layers=0-9"],
         ["heads.name=kv_sharing", "heads.kv_heads=1"],
+        ["heads.name=latent_kv", "heads.rank=100", "heads.layers=0-9"],
+        ["heads.name=kv_sharing", "heads.kv_heads=1", "heads.pool=least_squares", "heads.layers=0-9"],
     ],
 )
 def test_that_the_loaded_model_takes_what_was_estimated(settings: list[str]) -> None:
