@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+from core.attention.states import keeps_state
 from core.config import Choice, RunConfig
 from core.errors import BadInput
 from core.layers import parse_layers
+from core.models.adapters import adapter_of
 from core.models.info import ModelInfo
 from core.techniques import CATALOGUE
 
@@ -93,6 +95,13 @@ def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refus
         yield Refusal("decoding", config.decoding.name, reason)
 
 
+def _rows_divide_blocks(config: RunConfig) -> Iterator[Refusal]:
+    options = config.attention.options
+    if config.attention.name == "linformer" and options.block % options.rank:
+        reason = f"attention.rank={options.rank} does not divide attention.block={options.block}"
+        yield Refusal("attention", "linformer", reason)
+
+
 def _moefy_uses_no_more_experts_than_it_has(config: RunConfig) -> Iterator[Refusal]:
     options = config.ffn.options
     if config.ffn.name == "moefy" and options.top_k > options.experts:
@@ -154,6 +163,34 @@ def _layers_exist(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
             yield Refusal(family, choice.name, str(error))
 
 
+_WHOLE_CACHES = ("dynamic", "static", "off")
+
+
+def _states_leave_no_keys_to_a_cache_policy(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    name, options = config.attention.name, config.attention.options
+    if not keeps_state(config.attention) or config.cache.name in _WHOLE_CACHES:
+        return
+    try:
+        everywhere = len(parse_layers(options.layers, info.layers)) == info.layers
+    except BadInput:
+        return  # refused elsewhere
+    if everywhere:
+        reason = f"{name} keeps a state in every layer and caches no keys that {config.cache.name} could hold"
+        yield Refusal("cache", config.cache.name, f"{reason}; use cache.name=dynamic, or fewer attention.layers")
+
+
+def _feature_maps_are_trained(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.attention.name != "linear_learned":
+        return
+    if config.heads.name != "as_trained":
+        reason = f"its feature maps belong to the model's own heads, which heads.name={config.heads.name} changes"
+        yield Refusal("attention", "linear_learned", f"{reason}; use heads.name=as_trained")
+    try:
+        adapter_of("linear_learned", info, config.attention.options.adapter)
+    except BadInput as error:
+        yield Refusal("attention", "linear_learned", str(error))
+
+
 def _kv_heads_divide(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
     if config.heads.name != "kv_sharing":
         return
@@ -207,12 +244,15 @@ _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _transformers_engine_runs_the_model_as_it_is,
     _speculation_needs_a_cache_that_rewinds,
     _moefy_uses_no_more_experts_than_it_has,
+    _rows_divide_blocks,
     _bitsandbytes_is_installed,
 )
 _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _local_engine_knows_the_architecture,
     _transformers_does_not_requantize_gguf,
     _layers_exist,
+    _states_leave_no_keys_to_a_cache_policy,
+    _feature_maps_are_trained,
     _kv_heads_divide,
     _moefy_splits_a_dense_ffn,
     _experts_needs_a_mixture,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.attention.states import keeps_state, state_bytes
 from core.config import RunConfig
 from core.events import Estimate
 from core.hardware import memory_available
@@ -31,7 +32,7 @@ def estimate(info: ModelInfo, config: RunConfig, prompt_tokens: int = 0) -> Esti
     per_token = kv_bytes_per_token(info, config)
     parts = {
         "weights": weight_bytes(info, config),
-        "kv": per_token * cached_tokens(config, tokens),
+        "kv": per_token * cached_tokens(config, tokens) + _own_state_bytes(info, config, tokens),
         "activations": _activation_bytes(info, config, tokens),
     }
     return Estimate(parts["weights"], per_token, sum(parts.values()), memory_available(), parts)
@@ -41,8 +42,31 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     """Bytes of keys and values that one token adds over all layers."""
     if config.cache.name == "off":
         return 0
-    heads = info.kv_heads * info.layers + sum(_extra_heads(info, config))
-    return 2 * heads * info.head_size * _kv_value_bytes(info, config)
+    heads = _kv_heads(info, config)
+    cached = sum(heads) - sum(heads[layer] for layer in _layers_with_a_state(info, config))
+    return 2 * cached * info.head_size * _kv_value_bytes(info, config)
+
+
+def _kv_heads(info: ModelInfo, config: RunConfig) -> list[int]:
+    """Of each layer."""
+    heads = [info.kv_heads] * info.layers
+    if config.heads.name == "kv_sharing":
+        for layer in _layers(info, config.heads.options):
+            heads[layer] = config.heads.options.kv_heads
+    return heads
+
+
+def _layers_with_a_state(info: ModelInfo, config: RunConfig) -> tuple[int, ...]:
+    """Layers whose attention keeps a state of its own in place of cached keys and values."""
+    return _layers(info, config.attention.options) if keeps_state(config.attention) else ()
+
+
+def _own_state_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
+    """Bytes of those states after `tokens` tokens."""
+    heads, number = _kv_heads(info, config), _kv_value_bytes(info, config)
+    return sum(
+        state_bytes(config.attention, info, heads[layer], number, tokens) for layer in _layers_with_a_state(info, config)
+    )
 
 
 def cached_tokens(config: RunConfig, tokens: int) -> int:

@@ -30,6 +30,8 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "heads.name=kv_sharing heads.kv_heads=2", "does not divide the model's 9 query heads; possible are 1, 3, 9"),
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
+        (DENSE, "attention.name=linformer attention.rank=5", "attention.rank=5 does not divide attention.block=64"),
+        (DENSE, "attention.name=linear_elu cache.name=rolling", "caches no keys that rolling could hold"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
         (DENSE, "decoding.name=prompt_lookup cache.name=sinks", "taken back, and the ring behind the sinks"),
         (MAMBA, "decoding.name=prompt_lookup engine.name=transformers", "recurrent state"),
@@ -53,6 +55,8 @@ def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, sett
     [
         (DENSE, "heads.name=kv_sharing heads.kv_heads=9 ffn.name=moefy cache.name=static weights.name=rtn"),
         (DENSE, "decoding.name=prompt_lookup cache.name=off attention.name=sink_window"),
+        (DENSE, "attention.name=landmark attention.layers=0-2 cache.name=rolling"),
+        (DENSE, "attention.name=performer decoding.name=prompt_lookup"),
         (DENSE, "engine.name=transformers weights.name=cast decoding.name=prompt_lookup"),
         (MIXTURE, "ffn.name=experts ffn.top_k=4"),
         (MAMBA, "engine.name=transformers"),
@@ -72,7 +76,8 @@ def test_that_nothing_is_refused_for_the_sake_of_a_model_that_is_not_known_yet()
 
 def test_that_a_choice_greys_out_what_it_rules_out_and_nothing_else() -> None:
     refused = refused_techniques(RunConfig().set(["cache.name=rolling"]), DENSE)
-    assert set(refused) == {("ffn", "experts"), ("decoding", "prompt_lookup"), ("engine", "transformers")}
+    states = {("attention", name) for name in ("linear_elu", "performer", "linformer", "landmark")}
+    assert set(refused) == {*states, ("ffn", "experts"), ("decoding", "prompt_lookup"), ("engine", "transformers")}
     assert "taken back" in refused["decoding", "prompt_lookup"]
 
 
