@@ -36,11 +36,6 @@ class Plan:
 # by weights on keys.
 _SURELY: dict[str, Callable[[Any], Pattern]] = {
     "full": lambda _: FULL,
-    "linear_elu": lambda _: FULL,
-    "performer": lambda _: FULL,
-    "linear_learned": lambda _: FULL,
-    "linformer": lambda _: FULL,
-    "landmark": lambda _: FULL,
     "window": lambda options: Reach(0, options.window),
     "sink_window": lambda options: Reach(options.sinks, options.window),
     "dilated": lambda options: Dilated(options.window, options.dilation),
