@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+from core.attention.states import keeps_state
 from core.config import Choice, RunConfig
 from core.errors import BadInput
 from core.layers import parse_layers
+from core.models.adapters import adapter_of
 from core.models.info import ModelInfo
 from core.techniques import CATALOGUE
 
@@ -135,6 +137,16 @@ def _latents_need_a_cache_that_takes_any_numbers(config: RunConfig) -> Iterator[
             f"{_KNOWS_KEYS[config.cache.name]}; use cache.name=dynamic, static, rolling or quantized"
         )
         yield Refusal("heads", "latent_kv", reason)
+    if config.heads.name == "latent_kv" and keeps_state(config.attention):
+        reason = f"{config.attention.name} keeps a state in place of a cache, and there is nothing for a latent to stand for"
+        yield Refusal("heads", "latent_kv", f"{reason}; use attention.name=full or heads.name=as_trained")
+
+
+def _rows_divide_blocks(config: RunConfig) -> Iterator[Refusal]:
+    options = config.attention.options
+    if config.attention.name == "linformer" and options.block % options.rank:
+        reason = f"attention.rank={options.rank} does not divide attention.block={options.block}"
+        yield Refusal("attention", "linformer", reason)
 
 
 def _moefy_uses_no_more_experts_than_it_has(config: RunConfig) -> Iterator[Refusal]:
@@ -196,6 +208,34 @@ def _layers_exist(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
             parse_layers(getattr(choice.options, "layers", "all"), info.layers)
         except BadInput as error:
             yield Refusal(family, choice.name, str(error))
+
+
+_WHOLE_CACHES = ("dynamic", "static", "off")
+
+
+def _states_leave_no_keys_to_a_cache_policy(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    name, options = config.attention.name, config.attention.options
+    if not keeps_state(config.attention) or config.cache.name in _WHOLE_CACHES:
+        return
+    try:
+        everywhere = len(parse_layers(options.layers, info.layers)) == info.layers
+    except BadInput:
+        return  # refused elsewhere
+    if everywhere:
+        reason = f"{name} keeps a state in every layer and caches no keys that {config.cache.name} could hold"
+        yield Refusal("cache", config.cache.name, f"{reason}; use cache.name=dynamic, or fewer attention.layers")
+
+
+def _feature_maps_are_trained(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if config.attention.name != "linear_learned":
+        return
+    if config.heads.name != "as_trained":
+        reason = f"its feature maps belong to the model's own heads, which heads.name={config.heads.name} changes"
+        yield Refusal("attention", "linear_learned", f"{reason}; use heads.name=as_trained")
+    try:
+        adapter_of("linear_learned", info, config.attention.options.adapter)
+    except BadInput as error:
+        yield Refusal("attention", "linear_learned", str(error))
 
 
 def _kv_heads_divide(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
@@ -276,12 +316,15 @@ _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _recent_tokens_fit_the_budget,
     _latents_need_a_cache_that_takes_any_numbers,
     _moefy_uses_no_more_experts_than_it_has,
+    _rows_divide_blocks,
     _bitsandbytes_is_installed,
 )
 _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _local_engine_knows_the_architecture,
     _transformers_does_not_requantize_gguf,
     _layers_exist,
+    _states_leave_no_keys_to_a_cache_policy,
+    _feature_maps_are_trained,
     _kv_heads_divide,
     _repair_needs_a_plain_output,
     _latents_are_no_larger_than_keys_and_values,

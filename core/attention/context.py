@@ -59,6 +59,12 @@ class Context:
             mechanism.trim(length)
 
     @property
+    def tokens(self) -> int:
+        """Tokens whose keys and values are held: in the cache or, where no layer uses it, by the attention itself."""
+        used = any(mechanism.stores for mechanism in self.mechanisms)
+        return self.cache.tokens if used else max(mechanism.tokens for mechanism in self.mechanisms)
+
+    @property
     def nbytes(self) -> int:
         """Bytes held for keys, values and states."""
         return self.cache.nbytes + self._state_nbytes

@@ -133,6 +133,11 @@ class Mechanism(ABC):
         """Bytes of the mechanism's own state."""
         return 0
 
+    @property
+    def tokens(self) -> int:
+        """Tokens whose keys and values are kept in that state as they are."""
+        return 0
+
 
 Maker = Callable[[Any, Site], Mechanism]  # from a technique's options and a layer
 

@@ -1,6 +1,7 @@
 """Attention techniques: which keys a query may see."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from core.technique import LOSSLESS, Exactness, Technique, layers_option, option
 
@@ -84,6 +85,58 @@ class LshOptions:
     seed: int = option(0, "of the random rotations", low=0, high=2**31 - 1)
     layers: str = layers_option()
 
+
+def _local_window() -> Any:
+    return option(64, "latest keys that are weighed by softmax; 0 for none", low=0, high=65_536, unit="tokens")
+
+
+def _sinks() -> Any:
+    return option(4, "first tokens that every query sees exactly", low=0, high=4096, unit="tokens")
+
+
+@dataclass(frozen=True)
+class LinearEluOptions:
+    window: int = _local_window()
+    sinks: int = _sinks()
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class PerformerOptions:
+    features: int = option(256, "random features of each KV head", low=1, high=4096)
+    seed: int = option(0, "seed of the random features", low=0, high=2**31 - 1)
+    window: int = _local_window()
+    sinks: int = _sinks()
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class LinearLearnedOptions:
+    window: int = _local_window()
+    sinks: int = _sinks()
+    adapter: str = option("", "file of trained feature maps; empty takes those that were trained for the model")
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class LinformerOptions:
+    block: int = option(64, "tokens that are compressed together", low=1, high=4096, unit="tokens")
+    rank: int = option(8, "rows that stand for a block", low=1, high=4096)
+    local: int = option(1, "blocks before the current one that are seen exactly", low=0, high=1024)
+    sinks: int = _sinks()
+    layers: str = layers_option()
+
+
+@dataclass(frozen=True)
+class LandmarkOptions:
+    segment: int = option(16, "tokens that a landmark stands for", low=1, high=4096, unit="tokens")
+    summary: str = option("nystrom", "what stands for a segment", choices=("nystrom", "mean"))
+    local: int = option(4, "segments before the current one that are seen exactly", low=0, high=1024)
+    sinks: int = _sinks()
+    layers: str = layers_option()
+
+
+_AT_WINDOW = Exactness("exact_at", "window ≥ length")
 
 TECHNIQUES = (
     Technique(
@@ -174,5 +227,50 @@ TECHNIQUES = (
         "Kitaev et al. 2020 (Reformer), arXiv 2001.04451",
         "core.attention.lsh:Lsh",
         LshOptions,
+    ),
+    Technique(
+        "attention",
+        "linear_elu",
+        "Older keys in a state of constant size, through the feature map elu + 1; exact for the latest keys.",
+        _AT_WINDOW,
+        "Katharopoulos et al. 2020, arXiv 2006.16236; window: Zhang et al. 2024 (LoLCATs), arXiv 2410.10254",
+        "core.attention.linear_elu:linear_elu",
+        LinearEluOptions,
+    ),
+    Technique(
+        "attention",
+        "performer",
+        "Older keys in a state of constant size, through random features that estimate the softmax kernel (FAVOR+).",
+        _AT_WINDOW,
+        "Choromanski et al. 2020 (Performer), arXiv 2009.14794",
+        "core.attention.performer:performer",
+        PerformerOptions,
+    ),
+    Technique(
+        "attention",
+        "linear_learned",
+        "Older keys in a state of constant size, through feature maps trained to give the model's own softmax weights.",
+        _AT_WINDOW,
+        "Zhang et al. 2024 (Hedgehog), arXiv 2402.04347; window: Zhang et al. 2024 (LoLCATs), arXiv 2410.10254",
+        "core.attention.linear_learned:linear_learned",
+        LinearLearnedOptions,
+    ),
+    Technique(
+        "attention",
+        "linformer",
+        "Past blocks projected to a few rows of pooled keys and values; exact for the latest blocks.",
+        Exactness("exact_at", "rank = block"),
+        "Wang et al. 2020 (Linformer), arXiv 2006.04768, made causal by blocks",
+        "core.attention.linformer:linformer",
+        LinformerOptions,
+    ),
+    Technique(
+        "attention",
+        "landmark",
+        "Past segments through one landmark each, their mean or a Nyström approximation; exact for the latest segments.",
+        Exactness("exact_at", "segment = 1"),
+        "Xiong et al. 2021 (Nyströmformer), arXiv 2102.03902, made causal by segments",
+        "core.attention.landmark:landmark",
+        LandmarkOptions,
     ),
 )

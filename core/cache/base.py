@@ -255,6 +255,7 @@ def _slabs(layout: Layout, capacity: int) -> tuple[list[Tensor], list[Tensor]]:
     layers = range(len(layout.kv_heads))
     shapes = [(layout.kv_heads[layer], capacity, layout.size(layer)[part]) for part in (0, 1) for layer in layers]
     sizes = [heads * capacity * size for heads, _, size in shapes]
-    slab = torch.from_numpy(np.zeros(sum(sizes) * layout.dtype.itemsize, np.uint8)).view(layout.dtype)
+    room = np.zeros((1 + sum(sizes)) * layout.dtype.itemsize, np.uint8)  # one number more, as torch does not view none
+    slab = torch.from_numpy(room).view(layout.dtype)[:-1]
     parts = [part.view(shape) for part, shape in zip(torch.split(slab, sizes), shapes, strict=True)]
     return parts[: len(layers)], parts[len(layers) :]

@@ -78,7 +78,8 @@ def kv_growth(traces: Labelled) -> Chart:
         name="kv_growth",
         title="KV cache",
         badge="measured",
-        definition="Bytes held for keys and values after each pass, over the tokens generated so far.",
+        definition="Bytes held for keys and values, or for what attention keeps in their place, after each pass, over the "
+        "tokens generated so far.",
         x_label="generated token",
         y_label="KV cache (B)",
         series=tuple(_growth(label, column, trace, "kv_bytes") for label, column, trace in columns(traces) if trace.steps),

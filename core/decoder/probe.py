@@ -22,6 +22,7 @@ class Probe:
 
     def __init__(self, attention_layers: Collection[int] = (), routing: bool = False) -> None:
         self.attention_layers = frozenset(attention_layers)
+        self.inspected = self.attention_layers  # those that any pass of the run may ask for
         self.attention_rows = 2**31  # only the last so many query rows of a pass are wanted
         self.routing = routing
         self._phases: dict[str, float] = defaultdict(float)

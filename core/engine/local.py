@@ -143,7 +143,7 @@ class LocalSession(Session):
 
     @property
     def kv_tokens(self) -> int:
-        return self.context.cache.tokens
+        return self.context.tokens
 
     @property
     def kv_read(self) -> int:

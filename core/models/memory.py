@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.attention.states import state_bytes
 from core.cache.shares import of_all
 from core.config import RunConfig
 from core.events import Estimate
@@ -15,8 +16,10 @@ from core.models.numbers import (
     bits_a_value,
     chosen_layers,
     engine_of,
+    kv_heads,
     kv_number_bytes,
     kv_numbers,
+    layers_with_a_state,
     transformers_bytes,
 )
 
@@ -39,7 +42,9 @@ def estimate(info: ModelInfo, config: RunConfig, prompt_tokens: int = 0) -> Esti
     per_token = kv_bytes_per_token(info, config)
     parts = {
         "weights": weight_bytes(info, config),
-        "kv": per_token * cached_tokens(config, tokens) + _exact_bytes(info, config, tokens),
+        "kv": per_token * cached_tokens(config, tokens)
+        + _exact_bytes(info, config, tokens)
+        + _own_state_bytes(info, config, tokens),
         "activations": _activation_bytes(info, config, tokens),
     }
     return Estimate(parts["weights"], per_token, sum(parts.values()), memory_available(), parts)
@@ -50,6 +55,12 @@ def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
     if config.cache.name == "off":
         return 0
     return int(sum(kv_numbers(info, config)) * kv_number_bytes(info, config) * _share_in_memory(info, config))
+
+
+def _own_state_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
+    """Bytes of the states, after `tokens` tokens, of layers whose attention keeps one in place of cached keys and values."""
+    heads, number = kv_heads(info, config), kv_number_bytes(info, config)
+    return sum(state_bytes(config.attention, info, heads[layer], number, tokens) for layer in layers_with_a_state(info, config))
 
 
 def _share_in_memory(info: ModelInfo, config: RunConfig) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.attention.states import keeps_state
 from core.config import RunConfig
 from core.layers import parse_layers
 from core.models.info import ModelInfo
@@ -10,11 +11,26 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def kv_numbers(info: ModelInfo, config: RunConfig) -> list[int]:
-    """For each layer, the numbers that its cache keeps of a token: keys and values of every KV head, or a latent."""
-    numbers, options = [2 * info.kv_heads * info.head_size] * info.layers, config.heads.options
-    for layer in chosen_layers(info, options) if config.heads.name != "as_trained" else ():
-        numbers[layer] = options.rank if config.heads.name == "latent_kv" else 2 * options.kv_heads * info.head_size
+    """For each layer, the numbers that its cache keeps of a token: keys and values of every KV head, a latent, or none."""
+    numbers = [2 * heads * info.head_size for heads in kv_heads(info, config)]
+    for layer in chosen_layers(info, config.heads.options) if config.heads.name == "latent_kv" else ():
+        numbers[layer] = config.heads.options.rank
+    for layer in layers_with_a_state(info, config):
+        numbers[layer] = 0
     return numbers
+
+
+def kv_heads(info: ModelInfo, config: RunConfig) -> list[int]:
+    """KV heads of each layer."""
+    heads, options = [info.kv_heads] * info.layers, config.heads.options
+    for layer in chosen_layers(info, options) if config.heads.name == "kv_sharing" else ():
+        heads[layer] = options.kv_heads
+    return heads
+
+
+def layers_with_a_state(info: ModelInfo, config: RunConfig) -> tuple[int, ...]:
+    """Layers whose attention keeps a state of its own in place of cached keys and values."""
+    return chosen_layers(info, config.attention.options) if keeps_state(config.attention) else ()
 
 
 def kv_number_bytes(info: ModelInfo, config: RunConfig) -> int:

@@ -93,7 +93,7 @@ def entries_in(folder: Path) -> dict[str, TensorEntry]:
     files = _files(folder)
     entries: dict[str, TensorEntry] = {}
     for file in files:
-        entries |= {_plain_name(name): entry for name, entry in _read_header(file).items()}
+        entries |= {_plain_name(name): entry for name, entry in read_header(file).items()}
     text = {name: entry for name, entry in entries.items() if not name.startswith(_NOT_TEXT)}
     if not text:
         raise BadInput(f"{folder}: the safetensors files hold no tensors")
@@ -159,7 +159,8 @@ def _map(file: Path) -> mmap.mmap:
         raise BadInput(f"{file}: cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
-def _read_header(file: Path) -> dict[str, TensorEntry]:
+def read_header(file: Path) -> dict[str, TensorEntry]:
+    """The tensors of a safetensors file; BadInput when it is damaged or of another kind."""
     with _map(file) as mapped:
         size, length = len(mapped), int.from_bytes(mapped[:8], "little")
         if size < 8 or length > min(size - 8, _MOST_HEADER_BYTES):

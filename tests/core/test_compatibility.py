@@ -36,6 +36,8 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=sinks", "turns keys to other positions"),
         (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=h2o", "each KV head by itself"),
         (DENSE, "attention.name=window attention.layers=9", "not a selection of the model's 4 layers"),
+        (DENSE, "attention.name=linformer attention.rank=5", "attention.rank=5 does not divide attention.block=64"),
+        (DENSE, "attention.name=linear_elu cache.name=rolling", "caches no keys that rolling could hold"),
         (DENSE, "decoding.name=prompt_lookup cache.name=rolling", "taken back"),
         (DENSE, "decoding.name=prompt_lookup cache.name=h2o", "taken back, and the h2o cache"),
         (DENSE, "cache.name=h2o attention.name=topk", "told of all attention weights, which topk does not"),
@@ -64,6 +66,8 @@ def test_that_what_cannot_work_is_refused_with_the_reason(model: ModelInfo, sett
         (DENSE, "heads.name=kv_sharing heads.kv_heads=9 ffn.name=moefy cache.name=static weights.name=rtn"),
         (DENSE, "heads.name=latent_kv heads.rank=48 cache.name=rolling attention.name=window weights.name=rtn"),
         (DENSE, "decoding.name=prompt_lookup cache.name=off attention.name=sink_window"),
+        (DENSE, "attention.name=landmark attention.layers=0-2 cache.name=rolling"),
+        (DENSE, "attention.name=performer decoding.name=prompt_lookup"),
         (DENSE, "engine.name=transformers weights.name=cast decoding.name=prompt_lookup"),
         (MIXTURE, "ffn.name=experts ffn.top_k=4"),
         (DENSE, "decoding.name=prompt_lookup cache.name=snapkv attention.name=window"),
@@ -75,8 +79,11 @@ def test_that_what_works_is_let_through(model: ModelInfo, settings: str) -> None
     assert refusals(RunConfig().set(settings.split()), model) == []
 
 
-def test_that_every_technique_but_experts_can_be_chosen_on_a_dense_model() -> None:
-    assert set(refused_techniques(RunConfig(), DENSE)) == {("ffn", "experts")}
+UNFIT = {("ffn", "experts"), ("attention", "linear_learned")}  # for a dense model that nothing was trained for
+
+
+def test_that_every_technique_but_those_for_other_models_can_be_chosen_on_a_dense_model() -> None:
+    assert set(refused_techniques(RunConfig(), DENSE)) == UNFIT
 
 
 def test_that_nothing_is_refused_for_the_sake_of_a_model_that_is_not_known_yet() -> None:
@@ -85,7 +92,8 @@ def test_that_nothing_is_refused_for_the_sake_of_a_model_that_is_not_known_yet()
 
 def test_that_a_choice_greys_out_what_it_rules_out_and_nothing_else() -> None:
     refused = refused_techniques(RunConfig().set(["cache.name=rolling"]), DENSE)
-    assert set(refused) == {("ffn", "experts"), ("decoding", "prompt_lookup"), ("engine", "transformers")}
+    states = {("attention", name) for name in ("linear_elu", "performer", "linformer", "landmark")}
+    assert set(refused) == {*UNFIT, *states, ("decoding", "prompt_lookup"), ("engine", "transformers")}
     assert "taken back" in refused["decoding", "prompt_lookup"]
 
 

@@ -26,14 +26,14 @@ def draws(tokens: int = TOKENS) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return q, k, v
 
 
-def site(cap: float = 0.0, window: int | None = None, tokens: int = TOKENS) -> Site:
-    return Site(0, HEADS, KV_HEADS, SIZE, SCALE, cap, window, tokens, torch.float32)
+def site(cap: float = 0.0, window: int | None = None, tokens: int = TOKENS, dtype: torch.dtype = torch.float32) -> Site:
+    return Site(0, HEADS, KV_HEADS, SIZE, SCALE, cap, window, tokens, dtype)
 
 
 def context_of(settings: str, where: Site, cache: Cache | None = None) -> Context:
     """The attention technique that `settings` choose, over `cache`."""
     found = mechanisms(RunConfig().set(settings.split()).attention, [where])
-    layout = Layout((KV_HEADS if found[0].stores else 0,), SIZE, where.capacity, torch.float32)
+    layout = Layout((KV_HEADS if found[0].stores else 0,), SIZE, where.capacity, where.dtype)
     return Context(cache or Dynamic(NoOptions(), layout), found)
 
 
@@ -44,3 +44,20 @@ def attended(context: Context, chunks: Sequence[int], probe: Probe | None = None
         found.append(context.attend(0, q, k, v, context.rows(len(q), probe or Probe())))
         context.advance(len(q))
     return torch.cat(found)
+
+
+def rewound(settings: str, steps: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """y [3, H, D] of three rows after passes taken back in part, (tokens fed, tokens taken back) each; and without them."""
+    where, (q, k, v) = site(tokens=1000), draws(1000)
+
+    def fed(context: Context, first: int, last: int) -> torch.Tensor:
+        y = context.attend(0, q[first:last], k[first:last], v[first:last], context.rows(last - first, Probe()))
+        context.advance(last - first)
+        return y
+
+    context, length = context_of(settings, where), 0
+    for count, back in steps:
+        fed(context, length, length + count)
+        length += count - min(count, back)
+        context.trim(length)
+    return fed(context, length, length + 3), fed(context_of(settings, where), 0, length + 3)[length:]
