@@ -190,14 +190,12 @@ class _Run:
         if not self.inspect:
             return
         for layer in range(INFO.layers):
-            yield AttentionCaptured(
-                step, layer, first, self._attention(layer, rows, first), np.arange(first + rows, dtype=np.int32)
-            )
+            yield AttentionCaptured(step, layer, first, *self._attention(layer, rows, first))
             if self.config.ffn.name == "moefy":
                 yield self._routing(step, layer, rows, first)
 
-    def _attention(self, layer: int, rows: int, first: int) -> np.ndarray:
-        """Heads that look at the first token, at the one before, nearby, and everywhere: [H, T, S]."""
+    def _attention(self, layer: int, rows: int, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Heads that look at the first token, at the one before, nearby, and everywhere: [H, T, S]; positions; mass [H, T]."""
         queries, keys = np.arange(first, first + rows)[:, None], np.arange(first + rows)[None, :]
         distance = queries - keys
         scores = np.stack([-distance / (1.0 + 2.5 * ((head + layer) % 5) ** 2) for head in range(INFO.query_heads)])
@@ -208,7 +206,10 @@ class _Run:
         if hasattr(options, "window"):
             allowed = allowed & ((distance < options.window) | (keys < getattr(options, "sinks", 0)))
         weights = np.where(allowed, np.exp(scores), 0.0)
-        return (weights / weights.sum(-1, keepdims=True)).astype(np.float16)
+        whole = np.where(distance >= 0, np.exp(scores), 0.0).sum(-1)
+        mass = (weights.sum(-1) / whole).astype(np.float16) if hasattr(options, "window") else None
+        shares = (weights / weights.sum(-1, keepdims=True)).astype(np.float16)
+        return shares, np.arange(first + rows, dtype=np.int32), mass
 
     def _routing(self, step: int, layer: int, rows: int, first: int) -> RoutingCaptured:
         options = self.config.ffn.options

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from core.attention.gathered import ROWS, Pick, joined, pick
-from core.attention.mask import FULL, Reach
-from core.attention.mechanism import Mechanism, Rows, Site, Store
-from core.attention.showing import show
+from core.attention.mechanism import Rows, Site
+from core.attention.selective import Look, Selective
 from core.attention.table import BlockTopkOptions
-from core.cache.base import KeyValues
+from core.errors import RunFailed
 
 
-class BlockTopk(Mechanism):
+class BlockTopk(Selective):
     """Summaries of whole blocks are kept: the lowest and highest number in each dimension of its keys (Quest), or their mean
     (MoBA). Query heads that share a KV head choose together, by the sum of their scores.
     """
@@ -22,54 +21,54 @@ class BlockTopk(Mechanism):
         super().__init__(site)
         self.block, self.blocks, self.bounds = options.block, options.blocks, options.scores == "bounds"
         self.sinks, self.local = options.sink_blocks, options.local_blocks
-        self.own = Reach(0, site.window)
         width = site.head_size * (2 if self.bounds else 1)
         self.summaries = torch.zeros(site.kv_heads, site.capacity // self.block, width)
-        self.whole = 0  # blocks summarized
+        self.recent = torch.zeros(0, site.kv_heads, site.head_size)  # keys from the block on in which the last pass began
+        self.start = 0  # position of the first of them
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        kv, held = store.update(k, v), self.own & store.reach
-        first, end = int(rows.positions[0]), int(rows.positions[-1]) + 1
-        slots = rows.once("slots", kv.positions, lambda: _slots(kv.positions, end, self.block))
-        self._summarize(kv, slots, min(self.whole, first // self.block), end // self.block)
-        if len(q) == 1 and held == FULL and len(kv.positions) == end:
-            picks = [self._alone(q, slots, rows, kv)]
-        else:
-            parts = torch.split(torch.arange(len(q)), ROWS)
-            picks = [self._pick(part, q[part], rows.positions[part], slots, held) for part in parts]
-        y = joined(q, kv, [picks], self.site)
-        show(q, kv, rows, self.site, held, lambda queries, positions: self._shown(queries, positions, kv, held))
-        return y
+    def take(self, k: Tensor, positions: Tensor) -> None:
+        """Summarize the blocks that become whole. What a rejected draft has summarized is written again."""
+        first, end = int(positions[0]), int(positions[-1]) + 1
+        keys = torch.cat((self.recent[: max(0, first - self.start)], k.float())) if first else k.float()
+        start = min(self.start, first)
+        whole = end // self.block - start // self.block
+        if whole > 0:
+            blocks = keys[: whole * self.block].view(whole, self.block, *k.shape[1:]).transpose(0, 2)  # [G, block, blocks, D]
+            found = torch.cat((blocks.amin(1), blocks.amax(1)), -1) if self.bounds else blocks.mean(1)
+            self.summaries[:, start // self.block : end // self.block] = found
+        self.start = first - first % self.block
+        self.recent = keys[self.start - start :]
 
-    def _summarize(self, kv: KeyValues, slots: Tensor, first: int, last: int) -> None:
-        """Of blocks `first` to `last` − 1, over those of their keys that the cache holds."""
-        self.whole = last
-        if last == first:
-            return
-        wanted = slots[first:last]  # [blocks, block]
-        keys = kv.keys[:, wanted.clamp(min=0)].float()  # [G, blocks, block, D]
-        there = (wanted >= 0)[None, :, :, None]
-        low, high = (keys.masked_fill(~there, edge) for edge in (torch.inf, -torch.inf))
-        means = keys.masked_fill(~there, 0).sum(2) / there.sum(2)
-        found = torch.cat((low.amin(2), high.amax(2)), -1) if self.bounds else means
-        self.summaries[:, first:last] = found.nan_to_num(0, 0, 0)
+    def attended(self, look: Look, rows: Rows) -> Tensor:
+        if len(look.q) == 1 and look.plain:
+            return joined(look, [[self._alone(look, rows)]], self.site)
+        parts = torch.split(torch.arange(len(look.q)), ROWS)
+        return joined(look, [[self._pick(part, look.part(part)) for part in parts]], self.site)
 
-    def _chosen(self, q: Tensor, positions: Tensor, held: Reach) -> Tensor:
+    def seen(self, look: Look) -> Tensor:
+        """Bool [G, T, S]."""
+        chosen = self._chosen(look)
+        places = (look.kv.positions // self.block).clamp(max=chosen.shape[-1] - 1)  # later keys are not reached
+        if places.ndim == 1:
+            return chosen[..., places]
+        return chosen.gather(2, places[:, None].expand(-1, len(look.q), -1))
+
+    def _pick(self, rows: Tensor, look: Look) -> Pick:
+        return pick(rows, self.seen(look) & look.reached)
+
+    def _chosen(self, look: Look) -> Tensor:
         """Which blocks each KV head sees: bool [G, T, blocks], up to the block of the last query."""
+        positions, held = look.positions, look.held
         own = positions // self.block  # [T]
         blocks = torch.arange(int(own[-1]) + 1)
         near, first = own[:, None] - blocks < self.local, blocks < self.sinks
         reached = held.allowed(positions, blocks * self.block) | held.allowed(positions, (blocks + 1) * self.block - 1)
         choice = reached & ~near & ~first  # [T, blocks]
-        scores = self._scores(q, len(blocks)).masked_fill(~choice, -torch.inf)  # [G, T, blocks]
+        scores = self._scores(look.q, len(blocks)).masked_fill(~choice, -torch.inf)  # [G, T, blocks]
         best = scores.topk(min(self.blocks, len(blocks)), dim=-1, sorted=False).indices
         chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
         seen: Tensor = (chosen & choice) | ((near | first) & (blocks <= own[:, None]))
         return seen
-
-    def _shown(self, q: Tensor, positions: Tensor, kv: KeyValues, held: Reach) -> Tensor:
-        """Which keys that is: bool [G, T, S]."""
-        return self._chosen(q, positions, held)[..., kv.positions // self.block]
 
     def _scores(self, q: Tensor, count: int) -> Tensor:
         """Of the first `count` blocks, for each KV head: [G, T, count]. The last one may not be whole, and is not chosen."""
@@ -80,45 +79,27 @@ class BlockTopk(Mechanism):
         scores = queries.sum(1) @ self.summaries[:, :count].mT
         return torch.nn.functional.pad(scores, (0, count - scores.shape[2]))
 
-    def _pick(self, rows: Tensor, q: Tensor, positions: Tensor, slots: Tensor, held: Reach) -> Pick:
-        """The keys of the blocks that any of q [T, H, D] chose."""
-        found = pick(rows, self._chosen(q, positions, held))
-        assert found.slots is not None
-        blocks = found.slots.expand(len(self.summaries), -1)  # [G, n]
-        keys = (blocks[..., None] * self.block + torch.arange(self.block)).flatten(1)  # [G, n · block] positions
-        places = slots[blocks].flatten(1)
-        distances = held.allowed(positions, keys.flatten()).view(len(positions), *keys.shape).transpose(0, 1)  # [G, T, …]
-        mask = distances & (places >= 0)[:, None]
-        if found.mask is not None:
-            mask = mask & found.mask[:, 0].repeat_interleave(self.block, -1)
-        return Pick(rows, places.clamp(min=0), mask[:, None])
-
-    def _alone(self, q: Tensor, slots: Tensor, rows: Rows, kv: KeyValues) -> Pick:
+    def _alone(self, look: Look, rows: Rows) -> Pick:
         """The same for one row over all that came before it, which is most of decoding: without a mask."""
-        end = len(kv.positions)
+        end = int(look.positions[0]) + 1
         first, last = self.sinks, (end - 1) // self.block + 1 - self.local  # blocks it may choose
         if last - first <= self.blocks:
             return Pick(torch.arange(1), None, None)
-        always = rows.once((self.block, first, last), kv.positions, lambda: self._always(slots, first, last, end))
-        best = self._scores(q, last)[:, 0, first:].topk(self.blocks, dim=-1, sorted=False).indices + first  # [G, blocks]
-        return Pick(torch.arange(1), torch.cat((always, slots[best].flatten(1)), 1), None)
+        blocks, always = rows.once((self.block, first, last), look.kv.positions, lambda: self._slots(look, first, last, end))
+        best = self._scores(look.q, last)[:, 0, first:].topk(self.blocks, dim=-1, sorted=False).indices + first  # [G, blocks]
+        return Pick(torch.arange(1), torch.cat((always, blocks[best].flatten(1)), 1), None)
 
-    def _always(self, slots: Tensor, first: int, last: int, end: int) -> Tensor:
-        """Slots [G, n] of the first and the most recent blocks."""
-        places = slots.flatten()
-        kept = torch.cat((places[: first * self.block], places[last * self.block : end]))
-        return kept.expand(len(self.summaries), -1)
+    def _slots(self, look: Look, first: int, last: int, end: int) -> tuple[Tensor, Tensor]:
+        """Slots [blocks, block] of each block, and [G, n] of the first and the most recent ones."""
+        places = torch.empty(-(-end // self.block) * self.block, dtype=torch.int64)
+        places[look.kv.positions] = torch.arange(end)
+        always = torch.cat((places[: first * self.block], places[last * self.block : end]))
+        return places.view(-1, self.block), always.expand(len(self.summaries), -1)
 
     def trim(self, length: int) -> None:
-        self.whole = min(self.whole, length // self.block)
+        if 0 < length < self.start:
+            raise RunFailed(f"block_topk can take back what came after {self.start} tokens, the last pass, not after {length}")
 
     @property
     def nbytes(self) -> int:
-        return self.summaries.nbytes
-
-
-def _slots(positions: Tensor, end: int, block: int) -> Tensor:
-    """Where the keys of each block are: slots [blocks, block] of the positions before `end`, −1 where there is none."""
-    slots = torch.full((-(-end // block) * block,), -1)
-    slots[positions] = torch.arange(len(positions))
-    return slots.view(-1, block)
+        return self.summaries.nbytes + self.recent.nbytes

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Part, Pattern, Reach, Sparse, within
-from core.attention.mechanism import Mechanism, Rows, Site, Store
-from core.attention.showing import show
+from core.attention.mechanism import Rows, Site
+from core.attention.scores import visible
+from core.attention.selective import Look, Selective
 from core.cache.base import KeyValues
 
 ROWS = 64  # queries that share what is gathered
@@ -32,38 +33,37 @@ class Pick:
     mask: Tensor | None
 
 
-class Gathered(Mechanism):
+class Gathered(Selective):
     """Attention over the keys that a pattern lets through. One row gathers what it sees, many what any of 64 see."""
 
     def __init__(self, site: Site, pattern: Sparse) -> None:
         super().__init__(site)
         self.pattern = pattern
-        self.own = Reach(0, site.window)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        kv, held = store.update(k, v), self.own & store.reach
-        y = joined(q, kv, rows.once((self.pattern, held), kv.positions, lambda: self._picks(rows, kv, held)), self.site)
-        show(q, kv, rows, self.site, held, lambda _, positions: self.pattern.allowed(positions, kv.positions))
-        return y
+    def attended(self, look: Look, rows: Rows) -> Tensor:
+        name = self.pattern, look.held, look.kv.versions
+        return joined(look, rows.once(name, look.kv.positions, lambda: self._picks(look)), self.site)
 
-    def _picks(self, rows: Rows, kv: KeyValues, held: Reach) -> list[list[Pick]]:
+    def seen(self, look: Look) -> Tensor:
+        return visible(self.pattern, look.positions, look.kv)
+
+    def _picks(self, look: Look) -> list[list[Pick]]:
         """Of each part of the pattern; one row sees all parts at once."""
-        alone = len(rows.positions) == 1
-        parts = (Part(self.pattern),) if alone else self.pattern.parts
-        return [list(picked(part, held, rows.positions, kv.positions)) for part in parts]
+        parts = (Part(self.pattern),) if len(look.positions) == 1 else self.pattern.parts
+        return [list(picked(part, look.held, look.positions, look.kv)) for part in parts]
 
 
-def picked(part: Part, held: Reach, queries: Tensor, keys: Tensor) -> Iterator[Pick]:
-    """For queries at positions [T], those with the same remainder together: the slots of keys at positions [S] they see."""
+def picked(part: Part, held: Reach, queries: Tensor, kv: KeyValues) -> Iterator[Pick]:
+    """For queries at positions [T], those with the same remainder together: the slots of `kv` that they see."""
     order = torch.argsort(queries % part.period, stable=True)
     pattern: Pattern = within(part.pattern, held)
     for rows in torch.split(order, ROWS):
-        allowed = pattern.allowed(queries[rows], keys)
-        yield pick(rows, allowed.view(-1, *allowed.shape[-2:]))
+        yield pick(rows, visible(pattern, queries[rows], kv))
 
 
 def pick(rows: Tensor, allowed: Tensor) -> Pick:
-    """What `rows` [T] look at, of allowed [G or 1, T, S]: the slots that any of them sees, and which of those each sees."""
+    """What `rows` [T] look at, of allowed [T, S] or [G, T, S]: the slots that any of them sees, and which each sees."""
+    allowed = allowed.view(-1, *allowed.shape[-2:])  # [G or 1, T, S]
     union = allowed[:, 0] if len(rows) == 1 else allowed.any(1)  # [G or 1, S]
     if len(union) == 1:
         slots = union[0].nonzero()[:, 0]
@@ -76,8 +76,9 @@ def pick(rows: Tensor, allowed: Tensor) -> Pick:
     return Pick(rows, slots, allowed.gather(2, slots[:, None].expand(-1, len(rows), -1))[:, None])
 
 
-def joined(q: Tensor, kv: KeyValues, parts: Sequence[Sequence[Pick]], site: Site) -> Tensor:
-    """Attention of q [T, H, D] over the keys of all parts together; returns [T, H, D] float32."""
+def joined(look: Look, parts: Sequence[Sequence[Pick]], site: Site) -> Tensor:
+    """Attention over the keys of all parts together; returns [T, H, D] float32."""
+    q, kv = look.turned, look.kv
     if len(parts) > 1:
         found = [_together([_part(q[one.rows], kv, one, site) for one in picks], picks) for picks in parts]
         shares = torch.stack([sums for _, sums in found]).softmax(0)  # [parts, T, H, 1]

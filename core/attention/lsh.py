@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from core.attention.gathered import ROWS, Pick, joined, pick
-from core.attention.mask import FULL, Both, Reach
-from core.attention.mechanism import Mechanism, Rows, Site, Store
-from core.attention.showing import show
+from core.attention.mask import Both, Reach
+from core.attention.mechanism import Rows, Site
+from core.attention.scores import visible
+from core.attention.selective import Look, Selective
 from core.attention.table import LshOptions
 from core.cache.base import KeyValues
 
 
-class Lsh(Mechanism):
+class Lsh(Selective):
     """Each head sees the keys of its buckets and a window. The buckets of keys are kept, a byte a round.
 
     One row gathers the keys that its heads see; many rows fill all buckets between them, so they only mask.
@@ -21,46 +24,48 @@ class Lsh(Mechanism):
 
     def __init__(self, options: LshOptions, site: Site) -> None:
         super().__init__(site)
-        self.window, self.own = Reach(0, options.window), Reach(0, site.window)
+        self.window = Reach(0, options.window)
         drawn = torch.Generator().manual_seed(options.seed * 4096 + site.layer)
         self.rotations = torch.randn(options.hashes, site.head_size, options.buckets // 2, generator=drawn)
         self.buckets = torch.zeros(options.hashes, site.kv_heads, site.capacity, dtype=torch.uint8)  # of keys, by position
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        kv, held = store.update(k, v), self.own & store.reach
-        self.buckets[..., rows.positions] = self._buckets_of(k)
-        near = rows.mask(Both(self.window, held), kv.positions)
-        reached = rows.mask(Both(held, FULL), kv.positions)
-        assert near is not None
-        assert reached is not None
-        if len(q) == 1:
-            y = joined(q, kv, [[_shared(self._seen(q, near, reached, kv))]], self.site)
-        else:
-            parts = torch.split(torch.arange(len(q)), ROWS)
-            picks = [Pick(part, None, self._seen(q[part], near[part], reached[part], kv)) for part in parts]
-            y = joined(q, KeyValues(kv.keys.float(), kv.values.float(), kv.positions), [picks], self.site)
-        show(q, kv, rows, self.site, held, lambda queries, positions: self._shown(queries, positions, kv, held))
-        return y
+    def take(self, k: Tensor, positions: Tensor) -> None:
+        self.buckets[..., positions] = self._buckets_of(k)
+
+    def attended(self, look: Look, rows: Rows) -> Tensor:
+        if len(look.q) == 1:
+            return joined(look, [[_shared(self._choice(look))]], self.site)
+        kv = KeyValues(look.kv.keys.float(), look.kv.values.float(), look.kv.positions, look.kv.adapt, look.kv.versions)
+        parts = torch.split(torch.arange(len(look.q)), ROWS)
+        picks = [Pick(part, None, self._choice(look.part(part))) for part in parts]
+        return joined(replace(look, kv=kv), [picks], self.site)
+
+    def seen(self, look: Look) -> Tensor:
+        return self._choice(look).flatten(0, 1)
+
+    def _choice(self, look: Look) -> Tensor:
+        """Bool [G, shared, T, S]: held keys that are near or share a bucket."""
+        shape = len(self.rotations), len(look.kv.keys)
+        queries = self._buckets_of(look.q).view(*shape, -1, len(look.q), 1)
+        keys = self._buckets_at(look.kv.positions).view(*shape, 1, 1, -1)
+        seen = queries[0] == keys[0]
+        for query, key in zip(queries[1:], keys[1:], strict=True):
+            seen |= query == key
+        near, reached = visible(Both(self.window, look.held), look.positions, look.kv), look.reached
+        if near.ndim == 3:
+            near, reached = near[:, None], reached[:, None]
+        return seen.logical_and_(reached).logical_or_(near)
 
     def _buckets_of(self, x: Tensor) -> Tensor:
         """Buckets [rounds, heads, T] uint8 of x [T, heads, D]: which of the rotated axes, or its opposite, is nearest."""
         turned = x.float().transpose(0, 1) @ self.rotations[:, None]  # [rounds, heads, T, buckets / 2]
         return torch.cat((turned, -turned), -1).argmax(-1).to(torch.uint8)
 
-    def _seen(self, q: Tensor, near: Tensor, reached: Tensor, kv: KeyValues) -> Tensor:
-        """Bool [G, shared, T, S] of q [T, H, D]: keys `near`, and those `reached` [T, S] that share a bucket."""
-        G, shape = len(kv.keys), (len(self.rotations), len(kv.keys))
-        queries = self._buckets_of(q).view(*shape, q.shape[1] // G, len(q), 1)
-        keys = self.buckets[..., kv.positions].view(*shape, 1, 1, -1)
-        seen = queries[0] == keys[0]
-        for query, key in zip(queries[1:], keys[1:], strict=True):
-            seen |= query == key
-        return seen.logical_and_(reached).logical_or_(near)
-
-    def _shown(self, q: Tensor, positions: Tensor, kv: KeyValues, held: Reach) -> Tensor:
-        """Bool [H, T, S]."""
-        reached = held.allowed(positions, kv.positions)
-        return self._seen(q, reached & self.window.allowed(positions, kv.positions), reached, kv).flatten(0, 1)
+    def _buckets_at(self, positions: Tensor) -> Tensor:
+        """Of the keys at positions [S] or [G, S]: [rounds, G, S]."""
+        if positions.ndim == 1:
+            return self.buckets[..., positions]
+        return self.buckets.gather(2, positions.expand(len(self.buckets), -1, -1))
 
     @property
     def nbytes(self) -> int:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from core.attention.mask import Pattern, Reach
-from core.cache.base import Cache, KeyValues, Versions
+from core.attention.mask import Reach
+from core.cache.base import Cache, KeyValues
 from core.config import Choice
 from core.decoder.probe import Probe
 from core.layers import parse_layers
@@ -48,19 +48,8 @@ class Rows:
         self.positions, self.probe = positions, probe
         self._made: dict[Hashable, tuple[Tensor, Any]] = {}
 
-    def mask(self, pattern: Pattern, keys: Tensor, versions: Versions | None = None) -> Tensor | None:
-        """Bool [T, S] (or [G, T, S]) for keys at positions [S]; None when every key is visible."""
-        if len(self.positions) == 1 and pattern == Reach() and versions is None:
-            return None
-
-        def made() -> Tensor:
-            seen: Tensor = pattern.allowed(self.positions, keys)
-            return seen if versions is None else seen & versions.allowed(self.positions)
-
-        return self.once((pattern, versions), keys, made)
-
     def once(self, name: Hashable, keys: Tensor, make: Callable[[], M]) -> M:
-        """What `make` gives for keys at positions [S], made once for all layers that hold the same keys."""
+        """What `make` gives for keys at positions [S] or [G, S], made once for all layers that hold the same keys."""
         known = self._made.get(name)
         if known is None or not (known[0] is keys or torch.equal(known[0], keys)):
             known = self._made[name] = keys, make()
@@ -116,6 +105,11 @@ class Mechanism(ABC):
 
     def __init__(self, site: Site) -> None:
         self.site = site
+
+    @property
+    def hides(self) -> bool:
+        """Whether less is seen than the layer was trained to see."""
+        return self.reach != Reach(0, self.site.window)
 
     @abstractmethod
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:

@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from core.attention.mask import FULL, Pattern, Reach
-from core.attention.mechanism import Mechanism, Rows, Site, Store
-from core.attention.scores import adapted, attention_weights, by_position, visible
-from core.attention.showing import show_reach, stacked
+from core.attention.mechanism import Rows, Site
+from core.attention.scores import adapted, by_head, scores_of, visible
+from core.attention.selective import Look, Selective
 from core.attention.table import SinkWindowOptions, WindowOptions
 from core.cache.base import KeyValues
 from core.decoder.linear import quick_dtype
 
 
-class Softmax(Mechanism):
+class Softmax(Selective):
     """The trained mechanism, over the keys that a Reach lets through."""
 
     def __init__(self, site: Site, reach: Reach = FULL) -> None:
         super().__init__(site)
         self.reach: Reach = reach & Reach(0, site.window)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        pattern = self.reach & store.reach
-        if store.cache.observes:
-            return self._observed(q, k, v, store, rows, pattern)
-        kv = store.update(k, v)
-        y = attend(q, kv, rows, pattern, self.site)
-        show_reach(q, kv, rows, self.site, self.reach, store.reach)
-        return y
+    def attended(self, look: Look, rows: Rows) -> Tensor:
+        return _over(look.turned, look.kv, rows, self.reach & look.held, self.site)
 
-    def _observed(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows, pattern: Pattern) -> Tensor:
-        """As `attend`, over a cache that is told what each part of the rows looked at before the next one looks."""
-        found, seen = [], []
-        weigh = partial(attention_weights, pattern=pattern, site=self.site)
-        for part in store.cache.parts(len(q)):
-            kv, own = store.update(k[part], v[part]), Rows(rows.positions[part], rows.probe)
-            found.append(attend(q[part], kv, own, pattern, self.site))
-            store.cache.observe(store.layer, q[part], kv, own.positions, weigh)
-            if rows.shown(self.site.layer):
-                seen.append((*by_position(weigh(q[part], kv, own.positions), kv), None))
-        if seen:
-            rows.probe.attention(self.site.layer, *stacked(seen))
-        return torch.cat(found)
+    def seen(self, look: Look) -> Tensor:
+        assert self.reach is not None
+        return visible(self.reach, look.positions, look.kv)
 
 
 def full(_options: Any, site: Site) -> Softmax:
@@ -65,14 +48,20 @@ def sink_window(options: SinkWindowOptions, site: Site) -> Softmax:
 
 def attend(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> Tensor:
     """Attention of q [T, H, D] over `kv`; returns [T, H, D] float32."""
+    return _over(adapted(q, kv), kv, rows, pattern, site)
+
+
+def _over(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern, site: Site) -> Tensor:
+    """As `attend`, with adapted queries."""
     if site.cap:
-        weights = attention_weights(q, kv, rows.positions, pattern, site)
+        seen = by_head(visible(pattern, rows.positions, kv), q.shape[1])
+        weights = scores_of(q, kv, site).masked_fill(~seen, -torch.inf).softmax(dim=-1)  # [H, T, S]
         values = kv.values.float().repeat_interleave(q.shape[1] // kv.values.shape[0], dim=0)
         y = (weights @ values).transpose(0, 1)
     else:
         dtype = _format(kv.keys)
         y = torch.nn.functional.scaled_dot_product_attention(
-            adapted(q, kv).to(dtype).transpose(0, 1)[None],
+            q.to(dtype).transpose(0, 1)[None],
             kv.keys.to(dtype)[None],
             _as_wide(kv.values, kv.keys).to(dtype)[None],
             attn_mask=_mask(q, kv, rows, pattern),
@@ -94,8 +83,9 @@ def _as_wide(values: Tensor, keys: Tensor) -> Tensor:
 
 
 def _mask(q: Tensor, kv: KeyValues, rows: Rows, pattern: Pattern) -> Tensor | None:
-    if kv.positions.ndim == 1:
-        return rows.mask(pattern, kv.positions, kv.versions)
-    if len(q) == 1 and pattern == FULL:
+    """Bool [T, S], or [H, T, S] where heads differ; None where a single row sees everything."""
+    if len(q) == 1 and pattern == FULL and kv.versions is None:
         return None
-    return visible(pattern, rows.positions, kv, q.shape[1])
+    if kv.positions.ndim > 1:
+        return by_head(visible(pattern, rows.positions, kv), q.shape[1])
+    return rows.once((pattern, kv.versions), kv.positions, lambda: visible(pattern, rows.positions, kv))

@@ -53,17 +53,17 @@ class HeadMaps:
 
 
 def attention_grid(traces: Labelled) -> Chart:
-    """Small maps of the first trace, a row of them a layer, a column a head."""
+    """Small maps of the first trace, a row of them a head, a column a layer."""
     trace = traces[0][1] if traces else Trace()
     found = trace.follow(HeadMaps)
     return Chart(
         name="attention_grid",
         title="Attention of every head",
         badge="measured",
-        definition="A map for each layer (row) and head (column): queries downwards, keys to the right, each cell the largest "
+        definition="A map for each head (row) and layer (column): queries downwards, keys to the right, each cell the largest "
         "weight in its block of tokens. Open one with a double click.",
-        x_label="head",
-        y_label="layer",
+        x_label="layer",
+        y_label="head",
         heatmap=_heatmap(found) if found.maps else None,
         notes=(*_notes(found), *ending_notes(traces[:1])),
         empty="Turn on Inspect and run: here the maps of all layers and heads stand side by side.",
@@ -74,27 +74,27 @@ def tile_of(chart: Chart, row: int, column: int) -> tuple[int, int]:
     """The layer and head whose small map holds a cell."""
     assert chart.heatmap is not None
     assert chart.heatmap.tiles is not None
-    (layers, heads), (rows, columns) = chart.heatmap.tiles, chart.heatmap.values.shape
-    return int(layers[row * len(layers) // rows]), int(heads[column * len(heads) // columns])
+    (heads, layers), (rows, columns) = chart.heatmap.tiles, chart.heatmap.values.shape
+    return int(layers[column * len(layers) // columns]), int(heads[row * len(heads) // rows])
 
 
 def _heatmap(found: HeadMaps) -> Heatmap:
     """Each small map is followed by an empty row and column."""
     layers, size = sorted(found.maps), found.cells
     heads = len(found.maps[layers[0]])
-    tiles = np.full((len(layers), size + 1, heads, size + 1), np.nan, np.float32)
+    tiles = np.full((heads, size + 1, len(layers), size + 1), np.nan, np.float32)
     for place, layer in enumerate(layers):
-        tiles[place, :size, :, :size] = found.maps[layer][:, :size, :size].transpose(1, 0, 2)
+        tiles[:, :size, place, :size] = found.maps[layer][:, :size, :size]
     spans = [_span(found, cell) for cell in range(size)] + ["end"]
     return Heatmap(
-        values=tiles.reshape(len(layers) * (size + 1), heads * (size + 1)),
-        row_labels=tuple(f"{layer}, query {span}" for layer in layers for span in spans),
-        column_labels=tuple(f"{head}, key {span}" for head in range(heads) for span in spans),
+        values=tiles.reshape(heads * (size + 1), len(layers) * (size + 1)),
+        row_labels=tuple(f"{head}, query {span}" for head in range(heads) for span in spans),
+        column_labels=tuple(f"{layer}, key {span}" for layer in layers for span in spans),
         low=0.0,
         high=1.0,
         unit="attention weight",
         scale="sqrt",
-        tiles=(tuple(map(str, layers)), tuple(map(str, range(heads)))),
+        tiles=(tuple(map(str, range(heads))), tuple(map(str, layers))),
     )
 
 

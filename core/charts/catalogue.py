@@ -53,7 +53,7 @@ CHARTS: dict[str, Builder] = {
     for builder in (
         Builder("attention_map", "Attention", "attention", attention_map, single=True),
         Builder("attention_mask", "Pattern", "attention", attention_mask, single=True),
-        Builder("attention_mass", "Mass kept", "attention", attention_mass),
+        Builder("attention_mass", "Mass kept", "attention", attention_mass, single=True),
         Builder("attention_summary", "Layers and heads", "attention", attention_summary, single=True),
         Builder("attention_grid", "All maps", "attention", attention_grid, single=True),
         Builder("attention_saving", "Saving", "attention", attention_saving),

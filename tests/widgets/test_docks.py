@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QFont
 
 from core.charts.attention_map import attention_map
@@ -164,6 +164,30 @@ def test_that_picking_a_head_in_the_summary_opens_its_map(shown, qtbot, runs):
     for key in (Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Right, Qt.Key.Key_Return):
         qtbot.keyClick(canvas, key)
     assert dock.charts()[0].title == "Attention, layer 1, head 1"
+
+
+def test_that_picking_a_small_map_opens_it_whole(shown, qtbot, runs):
+    dock = shown(AttentionDock, runs)
+    dock.deck.show_chart("grid")
+    canvas = dock.deck["grid"].canvas
+    rows, columns = canvas.chart.heatmap.values.shape
+    layout = canvas.layout_of_chart()
+    assert layout.x.labels == tuple(map(str, range(6)))
+    middle = QPoint(int(layout.x.at(columns * 4.5 / 6)), int(layout.y.at(rows * 7.5 / 9)))
+    qtbot.mouseMove(canvas, middle)
+    qtbot.mouseDClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    assert dock.charts()[0].title == "Attention, layer 4, head 7"
+
+
+def test_that_the_head_can_be_chosen_where_a_pattern_differs_by_head(shown):
+    dock = shown(AttentionDock)
+    bigbird = RunConfig().set(["attention.name=bigbird", "attention.block=2"])
+    dock.set_config(bigbird, INFO, 60)
+    dock.redraw()
+    assert dock.head.isVisible()
+    dock.set_config(RunConfig().set(["attention.name=window"]), INFO, 60)
+    dock.redraw()
+    assert not dock.head.isVisible()
 
 
 def test_that_rejected_text_is_struck_through_and_in_sight(shown, runs):

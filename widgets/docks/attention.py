@@ -78,7 +78,8 @@ class AttentionDock(DockPanel):
         self.head.set_values(tuple(heads), ("mean of all", *map(str, range(self._heads()))))
         shown = set(self.deck.shown)
         captured = bool(self._trace().attention)
-        self.head.setVisible((captured and bool(shown & {"map", "mass"})) or ("pattern" in shown and self._differs()))
+        drawn = shown & ({"pattern"} if captured else {"map", "pattern"})
+        self.head.setVisible((captured and "map" in shown) or (bool(drawn) and self._differs()))
         self.veil.setVisible("map" in shown and captured)
         self.measure.setVisible("heads" in shown and captured)
         self.layer.setVisible(bool(layers) and bool(shown & {"map", "mass", "pattern"}))
@@ -92,7 +93,7 @@ class AttentionDock(DockPanel):
                 others = [other for other in self.traces if other[1] is not one[1]]
                 return attention_summary([one, *others], measure=str(self.measure.value))
             case "mass":
-                return attention_mass(self.traces, layer=self.layer.number(), head=self.head.number(MEAN))
+                return attention_mass([one], layer=self.layer.number())
             case "grid":
                 return attention_grid([one])
             case "saving":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.attention.context import Context
 from core.attention.mask import Reach
+from core.attention.mechanism import Mechanism
 from core.cache.base import Slots
 from core.decoder.feed_forward import Gated
 from core.decoder.linear import Linear
@@ -34,11 +35,18 @@ def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:
 def inside_of(context: Context, rows: int, probe: Probe) -> tuple[tuple[Reach | None, ...], Slots | None]:
     """What is seen in each layer that attends in compiled code, and where its keys and values go; None for other layers.
 
-    Sinks that a layer's own window ends are beyond the compiled mask, and what it shows has one position for each slot.
+    Sinks that a layer's own window ends are beyond the compiled mask, what it shows has one position for each slot, and it
+    does not know the scores of what it hides, which the attention mass kept is measured by.
     """
-    reaches = [mechanism.reach for mechanism in context.mechanisms]
-    inside = tuple(None if reach is None or reach.sink_reach is not None else reach for reach in reaches)
+    inside = tuple(
+        _reach_inside(mechanism, layer in probe.attention_layers) for layer, mechanism in enumerate(context.mechanisms)
+    )
     seen = [reach for reach in inside if reach is not None]
     shows = not (probe.attention_layers and context.cache.by_head)
     slots = context.cache.slots(rows, seen) if seen and shows else None
     return (inside if slots is not None else (None,) * len(inside)), slots
+
+
+def _reach_inside(mechanism: Mechanism, shown: bool) -> Reach | None:
+    reach = mechanism.reach
+    return None if reach is None or reach.sink_reach is not None or (shown and mechanism.hides) else reach

@@ -13,11 +13,18 @@ from plainly import Sees, plainly, score
 from core.attention import block_topk, lsh, topk
 from core.attention.context import Context
 from core.attention.lsh import Lsh
+from core.attention.mechanism import Mechanism, Rows, Site, Store
 from core.attention.patterns import plan_of
-from core.cache.base import KeyValues, Layout
+from core.attention.scores import by_head, scores_of
+from core.attention.selective import Look, Selective
+from core.cache.base import Cache, Layout
+from core.cache.h2o import H2O
 from core.cache.off import Off
+from core.cache.quantized import Quantized
 from core.cache.rolling import Rolling
-from core.cache.table import RollingOptions
+from core.cache.sinks import Sinks
+from core.cache.snapkv import SnapKV
+from core.cache.table import H2OOptions, QuantizedOptions, RollingOptions, SinksOptions, SnapKVOptions
 from core.config import RunConfig
 from core.decoder.probe import Probe
 from core.technique import NoOptions
@@ -155,6 +162,51 @@ def test_that_techniques_are_exact_where_they_say_so(settings: str) -> None:
         assert (attended(context_of(settings, site()), chunks) - expected).abs().max() < 1e-4
 
 
+CACHES: dict[str, tuple[type[Cache], object]] = {
+    "sinks": (Sinks, SinksOptions(sinks=2, window=9)),
+    "quantized": (Quantized, QuantizedOptions(bits=4, group_size=4, residual=5, sinks=2)),
+    "h2o": (H2O, H2OOptions(budget=20, recent=8)),
+    "snapkv": (SnapKV, SnapKVOptions(budget=12, window=4)),
+}
+
+
+class Masked(Mechanism):
+    """What a technique lets through, as a plain mask over whatever the cache holds."""
+
+    def __init__(self, technique: Selective) -> None:
+        super().__init__(technique.site)
+        self.technique = technique
+        technique.attended = self._attended  # type: ignore[method-assign]
+
+    def _attended(self, look: Look, rows: Rows) -> torch.Tensor:
+        seen = by_head(self.technique.seen(look), HEADS) & by_head(look.reached, HEADS)
+        weights = scores_of(look.turned, look.kv, self.site).masked_fill(~seen, -torch.inf).softmax(-1)
+        return (weights @ look.kv.values.float().repeat_interleave(SHARED, 0)).transpose(0, 1)
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, store: Store, rows: Rows) -> torch.Tensor:
+        return self.technique.attend(q, k, v, store, rows)
+
+
+PATTERNS = ["attention.name=strided attention.window=3 attention.stride=4", "attention.name=bigbird attention.block=3"]
+
+
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("settings", [*WAYS, *PATTERNS])
+def test_that_gathered_keys_are_those_of_the_mask_over_every_cache(settings: str, cache: str, chunks: list[int]) -> None:
+    kind, options = CACHES[cache]
+    found = []
+    for change in (False, True):
+        held = kind(options, Layout((KV_HEADS,), SIZE, TOKENS, torch.float32))
+        context = context_of(settings, site(), held)
+        if change:
+            technique = context.mechanisms[0]
+            assert isinstance(technique, Selective)
+            context = Context(held, [Masked(technique)])
+        found.append(attended(context, chunks))
+    assert (found[0] - found[1]).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("settings", WAYS)
 def test_that_what_is_drawn_as_certain_is_always_seen(settings: str) -> None:
     sees, positions = WAYS[settings](TOKENS), np.arange(TOKENS)
@@ -170,9 +222,9 @@ def test_that_one_row_reads_the_chosen_blocks_alone(monkeypatch: pytest.MonkeyPa
     read: list[int] = []
     whole = block_topk.joined
 
-    def counted(q: torch.Tensor, kv: KeyValues, parts: Sequence[Sequence[block_topk.Pick]], where: object) -> torch.Tensor:
+    def counted(look: Look, parts: Sequence[Sequence[block_topk.Pick]], where: Site) -> torch.Tensor:
         read.extend(one.slots.shape[-1] for one in parts[0] if one.slots is not None)
-        return whole(q, kv, parts, where)  # type: ignore[arg-type]
+        return whole(look, parts, where)
 
     monkeypatch.setattr(block_topk, "joined", counted)
     context: Context = context_of(BLOCKS, site(tokens=400))

@@ -15,7 +15,7 @@ from core.attention.bigbird import BigBird
 from core.attention.gathered import Pick, picked
 from core.attention.mask import Part, Reach
 from core.attention.patterns import plan_of
-from core.cache.base import Layout
+from core.cache.base import KeyValues, Layout
 from core.cache.off import Off
 from core.cache.rolling import Rolling
 from core.cache.table import RollingOptions
@@ -137,9 +137,10 @@ PARTS = {
 def test_that_work_falls_with_the_mask(settings: str) -> None:
     plan = plan_of(RunConfig().set([f"attention.name={settings.split()[0]}", *settings.split()[1:]]).attention, KV_HEADS)
     positions, last = torch.arange(LONG), torch.tensor([LONG - 1])
+    kv = KeyValues(torch.zeros(KV_HEADS, LONG, SIZE), torch.zeros(KV_HEADS, LONG, SIZE), positions)
     seen = int(np.broadcast_to(plan.surely.allowed(last, positions), (KV_HEADS, 1, LONG)).sum())
-    assert _touched(list(picked(Part(plan.surely), Reach(), last, positions))) == seen, "one row reads what it sees"
-    many = sum(_touched(list(picked(part, Reach(), positions, positions))) for part in plan.surely.parts)  # type: ignore[attr-defined]
+    assert _touched(list(picked(Part(plan.surely), Reach(), last, kv))) == seen, "one row reads what it sees"
+    many = sum(_touched(list(picked(part, Reach(), positions, kv))) for part in plan.surely.parts)  # type: ignore[attr-defined]
     whole = KV_HEADS * sum(min(first + gathered.ROWS, LONG) for first in range(0, LONG, gathered.ROWS))
     assert many < PARTS[settings] * whole, "64 rows read what any of them sees"
 

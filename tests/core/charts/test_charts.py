@@ -31,7 +31,7 @@ def _series(chart: Chart, label: str) -> Series:
 
 
 def _shown(name: str) -> Chart:
-    return build(name, TRACES[1:] if CHARTS[name].dock == "experts" else TRACES)
+    return build(name, TRACES[1:] if CHARTS[name].dock == "experts" or name == "attention_mass" else TRACES)
 
 
 @pytest.mark.parametrize("name", CHARTS)

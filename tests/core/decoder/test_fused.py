@@ -153,18 +153,25 @@ def test_that_captured_attention_equals_plain_torch(reach: Reach) -> None:
         session.forward([3, 4])
         seen.append(probe.take_attention())
     for layer in (0, 2):
-        (compiled, at, _), (plain, expected_at, _) = seen[0][layer], seen[1][layer]
+        (compiled, at, mass), (plain, expected_at, expected_mass) = seen[0][layer], seen[1][layer]
         assert at.tolist() == expected_at.tolist()
         assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
+        if reach == FULL:
+            assert mass is expected_mass is None
+        else:
+            assert mass.shape == (6, 2)
+            assert abs(mass - expected_mass).max() < 1e-4
+            assert 0 < mass.max() < 1
 
 
 def test_that_a_ring_names_the_position_of_every_slot() -> None:
     decoder, probe = decoder_for(), Probe(attention_layers=(1,))
     ring = Rolling(RollingOptions(window=5), Layout((2,) * 3, 16, 200, torch.float32))
     passes(session_for(decoder, True, ring, probe=probe), (1,) * 12)
-    _, positions, _ = probe.take_attention()[1]
+    _, positions, mass = probe.take_attention()[1]
     assert sorted(positions.tolist()) == [7, 8, 9, 10, 11]
     assert positions[11 % 5] == 11
+    assert mass is None
 
 
 def test_that_decoders_without_a_compiled_form_are_left_to_torch() -> None:

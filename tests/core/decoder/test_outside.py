@@ -13,7 +13,8 @@ from torch import Tensor
 from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Mechanism, Rows, Store
-from core.attention.showing import show_reach
+from core.attention.scores import visible
+from core.attention.selective import Look, Selective
 from core.attention.softmax import Softmax, attend
 from core.cache.base import Cache, KeyValues, Layout
 from core.cache.dynamic import Dynamic
@@ -35,17 +36,18 @@ WINDOW, SIZES = Reach(2, 6), (5, 1, 1, 20, 3, 1)
 Change = Callable[[Softmax], Mechanism]
 
 
-class Hidden(Mechanism):
+class Hidden(Selective):
     """The same attention, of which compiled passes do not know what it sees."""
 
     def __init__(self, known: Softmax) -> None:
         super().__init__(known.site)
         self.pattern = known.reach
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        kv = store.update(k, v)
-        show_reach(q, kv, rows, self.site, self.pattern, store.reach)
-        return attend(q, kv, rows, self.pattern & store.reach, self.site)
+    def attended(self, look: Look, rows: Rows) -> Tensor:
+        return attend(look.q, look.kv, rows, self.pattern & look.held, self.site)
+
+    def seen(self, look: Look) -> Tensor:
+        return visible(self.pattern, look.positions, look.kv)
 
 
 class RowByRow(Hidden):
@@ -168,6 +170,7 @@ def test_that_both_kinds_of_attention_are_captured() -> None:
         session.forward([3, 4])
         seen.append(probe.take_attention())
     for layer in (0, 1):
-        (compiled, at, _), (plain, expected_at, _) = seen[0][layer], seen[1][layer]
+        (compiled, at, mass), (plain, expected_at, expected_mass) = seen[0][layer], seen[1][layer]
         assert at.tolist() == expected_at.tolist()
         assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
+        assert abs(mass - expected_mass).max() < 1e-4
