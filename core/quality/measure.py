@@ -45,12 +45,8 @@ def measure_quality(
 
     Raises BadInput for a text or a window that does not fit, RunFailed where the output is not a number, Stopped.
     """
-    began = perf_counter()
-    text, name = read_text(request.text)
-    start = beginning(ours.tokenizer)
-    tokens = text_tokens(text, ours.tokenizer, ours.info, request.options.tokens + (not start))
-    if len(tokens) + len(start) < 2:
-        raise BadInput(f"{name}: the text has {len(tokens)} token; at least two are needed")
+    began, start = perf_counter(), beginning(ours.tokenizer)
+    tokens, name = _tokens(request, ours, start)
     scored = len(tokens) - (not start)
     context, base_context = contexts(request, ours.info, scored)
     read = _Measurement(Lane(ours, request.config, context), Lane(base, base_config, base_context), start, watch)
@@ -65,6 +61,15 @@ def measure_quality(
         segments(joined(found), segment_bounds(scored, context, request.options.stream)),
         session.kv_bytes, session.kv_tokens, perf_counter() - began, environment(),
     )  # fmt: skip
+
+
+def _tokens(request: QualityRequest, backend: Backend, start: Sequence[int]) -> tuple[list[int], str]:
+    """The tokens that are scored, after one that is not where the model expects nothing before a text; the text's name."""
+    text, name = read_text(request.text)
+    tokens = text_tokens(text, backend.tokenizer, backend.info, request.options.tokens + (not start))
+    if len(tokens) + len(start) < 2:
+        raise BadInput(f"{name}: the text has {len(tokens)} token; at least two are needed")
+    return tokens, name
 
 
 class _Measurement:
