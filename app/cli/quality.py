@@ -36,6 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     how.add_argument("--stream", action="store_true", help=_READING["stream"].summary)
     how.add_argument("--needle", action="store_true", help="hide facts in the text and ask for them")
     parser.add_argument("--tokens", type=int, metavar="N", help=_summary(_READING["tokens"]))
+    parser.add_argument("--prompt-tokens", type=int, metavar="N", help=_READING["prompt_tokens"].summary)
     parser.add_argument("--base-context", type=int, metavar="N", help=_summary(_READING["base_context"]))
     parser.add_argument("--lengths", metavar="N,M", help=f"with --needle: {_summary(_GRID['lengths'])}")
     parser.add_argument("--depths", metavar="N,M", help=f"with --needle: {_summary(_GRID['depths'])}".replace("%", "%%"))

@@ -116,5 +116,7 @@ def _notes(measured: QualityMeasured) -> Iterator[str]:
     if measured.mode == "stream" and measured.base_context < measured.context:
         half = measured.base_context // 2
         yield f"the unmodified model sees its last {half} to {measured.base_context} tokens: it reads anew from its recent half"
+    if measured.prompt_tokens:
+        yield f"the first {measured.prompt_tokens} tokens of each window are its prompt and not scored"
     if measured.context > measured.info.context:
         yield f"the stream passes the model's context of {measured.info.context} tokens"

@@ -64,6 +64,7 @@ def quality_json(measured: QualityMeasured) -> dict[str, Any]:
         **found,
         "tokens": int(sum(segment.tokens for segment in measured.segments)),
         "mode": measured.mode, "context": measured.context, "base_context": measured.base_context, "text": measured.text,
+        "prompt_tokens": measured.prompt_tokens,
         "segments": [segment_figures(segment) for segment in measured.segments],
         "standard_errors": f"batch means over {len(measured.segments)} segments; of perplexities by the delta method",
         "kv_bytes": measured.kv_bytes, "kv_tokens": measured.kv_tokens, "seconds": measured.seconds,

@@ -14,7 +14,7 @@ from core.engine.watch import Watch
 from core.environment import environment
 from core.errors import BadInput, RunFailed
 from core.events import Event, QualityProgress
-from core.quality.plan import Stretch, contexts, segment_bounds, stretches
+from core.quality.plan import Stretch, chunks, contexts, prompt_of, segment_bounds, stretches
 from core.quality.reading import Reading, chunk_of
 from core.quality.request import QualityRequest
 from core.quality.results import QualityMeasured, Segment
@@ -45,26 +45,33 @@ def measure_quality(
 
     Raises BadInput for a text or a window that does not fit, RunFailed where the output is not a number, Stopped.
     """
-    began = perf_counter()
-    text, name = read_text(request.text)
-    start = beginning(ours.tokenizer)
-    tokens = text_tokens(text, ours.tokenizer, ours.info, request.options.tokens + (not start))
-    if len(tokens) + len(start) < 2:
-        raise BadInput(f"{name}: the text has {len(tokens)} token; at least two are needed")
-    scored = len(tokens) - (not start)
-    context, base_context = contexts(request, ours.info, scored)
+    began, start = perf_counter(), beginning(ours.tokenizer)
+    tokens, name = _tokens(request, ours, start)
+    context, base_context = contexts(request, ours.info, len(tokens) - (not start))
+    prompt = prompt_of(request, context)
+    windows = [window for window in stretches(tokens, start, context) if len(window.targets) > prompt]
+    scored = sum(len(window.targets) - prompt for window in windows)
     read = _Measurement(Lane(ours, request.config, context), Lane(base, base_config, base_context), start, watch)
     found: list[Scores] = []
-    for stretch in stretches(tokens, start, context):
-        for part in read.scored(stretch):
+    for window in windows:
+        for part in read.scored(window, prompt):
             found.append(part)
             yield _progress(found, scored)
     session = read.session
     yield QualityMeasured(
         request.config, base_config, ours.info, name, "stream" if request.options.stream else "windows", context, base_context,
-        segments(joined(found), segment_bounds(scored, context, request.options.stream)),
-        session.kv_bytes, session.kv_tokens, perf_counter() - began, environment(),
+        segments(joined(found), segment_bounds(scored, context - prompt, request.options.stream)),
+        session.kv_bytes, session.kv_tokens, perf_counter() - began, environment(), prompt,
     )  # fmt: skip
+
+
+def _tokens(request: QualityRequest, backend: Backend, start: Sequence[int]) -> tuple[list[int], str]:
+    """The tokens that are scored, after one that is not where the model expects nothing before a text; the text's name."""
+    text, name = read_text(request.text)
+    tokens = text_tokens(text, backend.tokenizer, backend.info, request.options.tokens + (not start))
+    if len(tokens) + len(start) < 2:
+        raise BadInput(f"{name}: the text has {len(tokens)} token; at least two are needed")
+    return tokens, name
 
 
 class _Measurement:
@@ -80,22 +87,29 @@ class _Measurement:
         self._alike = ours.limit == base.limit and same_quality(ours.config, base.config)
         self.session: Session
 
-    def scored(self, stretch: Stretch) -> Iterator[Scores]:
-        """Scores of one chunk after another; only one chunk of logits of each lane is held."""
+    def scored(self, window: Stretch, prompt: int) -> Iterator[Scores]:
+        """Scores of one chunk after another from the end of the prompt on; only one chunk of logits of each lane is held."""
         ours = self._ours.reading(self._watch, self._start)
         base = None if self._alike else self._base.reading(self._watch, self._start)
         self.session = ours.session
-        for first in range(0, len(stretch.targets), self._chunk):
+        for rows in chunks(len(window.targets), prompt, self._chunk):
             self._watch.look()
-            rows = slice(first, first + self._chunk)
-            logits = ours.feed(stretch.inputs[rows])
-            part = scores(logits, logits if base is None else base.feed(stretch.inputs[rows]), stretch.targets[rows])
-            if not np.isfinite((part.nll, part.base_nll, part.kl)).all():
-                raise RunFailed(
-                    "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "
-                    "causes; try weights.name=cast weights.dtype=float32"
-                )
-            yield part
+            inputs, is_scored = window.inputs[rows], rows.start >= prompt
+            logits = ours.feed(inputs, is_scored)
+            its = logits if base is None else base.feed(inputs, is_scored)
+            if is_scored:
+                yield _finite(scores(logits, its, window.targets[rows]))
+            elif rows.stop == prompt:
+                ours.session.end_prompt()
+
+
+def _finite(found: Scores) -> Scores:
+    if not np.isfinite((found.nll, found.base_nll, found.kl)).all():
+        raise RunFailed(
+            "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "
+            "causes; try weights.name=cast weights.dtype=float32"
+        )
+    return found
 
 
 def segments(found: Scores, bounds: Sequence[tuple[int, int]]) -> tuple[Segment, ...]:

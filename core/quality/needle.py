@@ -120,6 +120,7 @@ def _read(session: Session, prompt: Sequence[int], chunk: int, watch: Watch) -> 
     for first in range(0, len(prompt), chunk):
         watch.look()
         logits = session.forward(prompt[first : first + chunk])
+    session.end_prompt()
     return logits
 
 

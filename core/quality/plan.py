@@ -11,6 +11,7 @@ from core.models.info import ModelInfo
 from core.quality.request import LEAST_CONTEXT, USUAL_CONTEXT, QualityRequest
 
 _SEGMENTS = 32  # of a stream; also the fewest that windows are split into
+_CONDENSE = ("snapkv",)  # caches that lose nothing until a prompt has ended
 _LEAST_SEGMENT = 64  # tokens: the batch within which tokens may depend on each other
 
 
@@ -34,6 +35,13 @@ def stretches(tokens: Sequence[int], start: Sequence[int], context: int) -> Iter
         yield Stretch([*start, *inputs[len(start) :]], targets[first : first + context])
 
 
+def chunks(length: int, prompt: int, most: int) -> Iterator[slice]:
+    """`length` tokens in pieces of up to `most`; one piece ends where the prompt does."""
+    for begin, end in ((0, prompt), (prompt, length)):
+        for first in range(begin, end, most):
+            yield slice(first, min(end, first + most))
+
+
 def contexts(request: QualityRequest, info: ModelInfo, scored: int) -> tuple[int, int]:
     """Tokens that the configuration's session, and the unmodified model's, hold at most. Raises BadInput."""
     options = request.options
@@ -53,6 +61,15 @@ def contexts(request: QualityRequest, info: ModelInfo, scored: int) -> tuple[int
             f"{request.config.engine.name} engine cannot do; use engine.name=local, or windows"
         )
     return scored, min(scored, options.base_context or info.context)
+
+
+def prompt_of(request: QualityRequest, context: int) -> int:
+    """Tokens at the beginning of each window that are a prompt. Raises BadInput where they leave nothing to score."""
+    usual = context // 2 if request.config.cache.name in _CONDENSE else 0
+    prompt = request.options.prompt_tokens or usual
+    if prompt >= context:
+        raise BadInput(f"quality.prompt_tokens: {prompt} leave nothing to score of {context} tokens; give fewer")
+    return prompt
 
 
 def segment_bounds(scored: int, context: int, stream: bool) -> list[tuple[int, int]]:

@@ -30,12 +30,12 @@ class Reading:
         self._recent: list[int] = []
         self.session = opened(limit)
 
-    def feed(self, chunk: Sequence[int]) -> torch.Tensor:
-        """Logits [T, V] float32 after each token of `chunk` [T]."""
+    def feed(self, chunk: Sequence[int], all_logits: bool) -> torch.Tensor:
+        """Logits [T, V] float32 after each token of `chunk` [T], or [1, V] after the last."""
         if self.session.length + len(chunk) > self._limit:
             self._begin_anew(len(chunk))
         self._recent = [*self._recent, *chunk][-self._limit :]
-        return self.session.forward(chunk, all_logits=True)
+        return self.session.forward(chunk, all_logits)
 
     def _begin_anew(self, coming: int) -> None:
         room = min(self._limit // 2, self._limit - coming - len(self._start))

@@ -24,6 +24,14 @@ class QualityOptions:
         0, "tokens of a window; 0 takes 1,024, or the model's context where that is less", low=0, high=LARGEST, unit="tokens"
     )
     stream: bool = option(False, "one continuous pass through the cache policy in place of windows")
+    prompt_tokens: int = option(
+        0,
+        "first tokens of each window, or of the stream, that are a prompt and not scored; 0 takes half of a window for a cache "
+        "that condenses prompts, else none",
+        low=0,
+        high=LARGEST,
+        unit="tokens",
+    )
     base_context: int = option(
         0, "most tokens that the unmodified model holds in a stream; 0 takes its context", low=0, high=LARGEST, unit="tokens"
     )

@@ -28,7 +28,8 @@ class QualityMeasured:
     """A configuration and the unmodified model on one text; figures.py makes figures of its segments.
 
     context: tokens of a window, or of the whole stream. base_context: most tokens that the unmodified model held at once.
-    segments: in the order of the text; they cross no window. kv_bytes, kv_tokens: held at the end of the last window.
+    segments: in the order of the text; they cross no window. prompt_tokens: at the beginning of each window, not scored.
+    kv_bytes, kv_tokens: held at the end of the last window.
     """
 
     config: RunConfig
@@ -43,6 +44,7 @@ class QualityMeasured:
     kv_tokens: int
     seconds: float
     environment: dict[str, Any]
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)

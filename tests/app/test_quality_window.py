@@ -9,7 +9,7 @@ from core.config import RunConfig
 from core.export.html import report
 from core.models.default import is_fetched
 from core.quality.request import NeedleOptions, QualityOptions
-from tests.app.windows import shown_window, wait_for, wait_idle
+from tests.app.windows import WAIT, shown_window, wait_for, wait_idle
 
 pytestmark = pytest.mark.skipif(not is_fetched(), reason="the default model is not fetched")
 ROLLING = RunConfig().set(["cache.name=rolling", "cache.window=32", "run.max_new_tokens=4"])
@@ -27,7 +27,7 @@ def test_that_every_configuration_is_measured_and_shown(qtbot, window, text):
     window.quality.kind.choose("stream")
     window.quality.button.click()
     assert window.quality.button.text() == "Stop"
-    wait_idle(qtbot, window)
+    qtbot.waitUntil(lambda: not window.is_busy(), timeout=3 * WAIT)
     assert window.quality.button.text() == "Measure"
     dock = window.docks["quality"]
     assert dock.isVisible()

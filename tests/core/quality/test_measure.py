@@ -92,6 +92,22 @@ def test_that_the_unmodified_model_differs_from_itself_in_nothing(twin: Twin) ->
     assert found["perplexity_ratio"] == pytest.approx(1, abs=1e-6)
 
 
+def test_that_the_prompt_of_a_window_is_read_and_not_scored(twin: Twin) -> None:
+    found = measured(twin, *WINDOW, tokens=250, context=100, prompt_tokens=30)
+    tokens = _tokens(twin, 251)
+    windows = [twin.nll(tokens[first : first + 101], 8)[30:] for first in range(0, 250, 100)]
+    assert sum(segment.tokens for segment in found.segments) == 70 + 70 + 20
+    assert _mean(found, "nll") == pytest.approx(float(torch.cat(windows).mean()), abs=1e-5)
+
+
+def test_that_a_cache_which_condenses_prompts_is_measured_after_one(twin: Twin) -> None:
+    found = measured(twin, "cache.name=snapkv", "cache.budget=16", "cache.window=8", tokens=200, context=200)
+    assert found.prompt_tokens == 100
+    assert sum(segment.tokens for segment in found.segments) == 100
+    assert found.kv_tokens < 200
+    assert _mean(found, "kl") > 1e-4
+
+
 def test_that_progress_counts_tokens_and_ends_with_the_result(engine: Engine, twin: Twin) -> None:
     events = list(engine.measure(request(twin, tokens=100, context=40)))
     assert named(events)[-4:] == ["QualityProgress"] * 3 + ["QualityMeasured"]
@@ -127,6 +143,7 @@ def test_that_the_record_holds_what_was_promised(twin: Twin) -> None:
     [
         ((), {"context": 300}, "300 tokens are more than the context"),
         ((), {"context": 3}, "3 is too few tokens"),
+        ((), {"context": 100, "prompt_tokens": 100}, "leave nothing to score of 100"),
         (("engine.name=transformers",), {"stream": True, "tokens": 600}, "the transformers engine cannot do"),
         (("decoding.name=prompt_lookup", "cache.name=rolling"), {}, "cannot|overwritten"),
     ],
