@@ -16,9 +16,9 @@ from core.cache.base import KeyValues, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.feed_forward import Gated, gelu_tanh
-from core.decoder.fused import rows as r
 from core.decoder.fused.form import is_plain, linears_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
+from core.decoder.fused.rows import kernels
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
 from core.decoder.rope import RopeTable
@@ -30,7 +30,7 @@ class Prompt:
     """Prompts through one decoder. `of` gives None where it has parts without a bfloat16 form."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self.decoder, self.crew = decoder, crew(torch.get_num_threads())
+        self.decoder, self.crew, self._kernels = decoder, crew(torch.get_num_threads()), kernels()
 
     @classmethod
     def of(cls, decoder: Decoder) -> Prompt | None:
@@ -67,11 +67,11 @@ class Prompt:
 
     def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
         out = torch.empty(x.shape, dtype=torch.bfloat16)
-        r.norm_rows(x.numpy(), _weight(norm), self._eps, _bits(out))
+        self._kernels.norm_rows(x.numpy(), _weight(norm), self._eps, _bits(out))
         return out
 
     def _add(self, x: Tensor, y: Tensor, norm: RmsNorm | None) -> None:
-        r.add_rows(x.numpy(), _bits(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
+        self._kernels.add_rows(x.numpy(), _bits(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
 
     def _feed_forward(self, block: Block, h: Tensor) -> Tensor:
         assert isinstance(block.ffn, Gated)
@@ -108,7 +108,7 @@ class Prompt:
         cos, sin = _rotations(attention.rope, position, T)
         held = _bits(slots.buffers.keys[layer]), _bits(slots.buffers.values[layer])
         arrays = (_bits(qkv), bias, *norms, self._eps, cos, sin, _bits(queries), *held, slots.first)
-        self.crew.share(T, lambda first, last: r.place_rows(*arrays, first, last))
+        self.crew.share(T, lambda first, last: self._kernels.place_rows(*arrays, first, last))
         return queries
 
     @property

@@ -1,16 +1,19 @@
 """What happens to the many rows of a prompt between its products.
 
 Bfloat16 is held in uint16; x, norms and rotations are float32. Types are named, so that everything is compiled, or read from
-Numba's cache on disk, when this module is imported. That cache looks at the age of this file alone: touch it when
-machine.py or vectors.py changes.
+Numba's cache on disk, when `kernels` is first called.
 """
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from core.decoder.fused.machine import bits_to_float, narrow
+from core.decoder.fused.sources import SOURCES
 from core.decoder.fused.vectors import FAST, norm_factor
 
 _BF16 = np.uint16(0)
@@ -21,8 +24,8 @@ def _wide(value):
     return bits_to_float(np.uint32(value) << np.uint32(16))
 
 
-@njit("(float32[:,::1],float32[::1],float32,uint16[:,::1])", nogil=True, fastmath=FAST, cache=True)
-def norm_rows(x, weight, eps, out):
+@njit(nogil=True, fastmath=FAST)
+def _norm_rows(x, weight, eps, out):
     """out = RMS norm of every row of x; where `weight` is empty, x itself."""
     for row in range(len(x)):
         if len(weight) == 0:
@@ -34,8 +37,8 @@ def norm_rows(x, weight, eps, out):
             out[row, i] = narrow(x[row, i] * factor * weight[i], _BF16)
 
 
-@njit("(float32[:,::1],uint16[:,::1],float32[::1],float32,float32)", nogil=True, fastmath=FAST, cache=True)
-def add_rows(x, y, weight, eps, scale):
+@njit(nogil=True, fastmath=FAST)
+def _add_rows(x, y, weight, eps, scale):
     """x += scale · RMS norm of y; where `weight` is empty, y itself."""
     width = x.shape[1]
     room = np.empty(width, np.float32)
@@ -67,12 +70,8 @@ def _turned(vector, weight, eps, cos, sin, out):
         out[i] = narrow(vector[i], _BF16)
 
 
-@njit(
-    "(uint16[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
-    "uint16[:,:,::1],uint16[:,:,::1],uint16[:,:,::1],int64,int64,int64)",
-    nogil=True, fastmath=FAST, cache=True,
-)  # fmt: skip
-def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
+@njit(nogil=True, fastmath=FAST)
+def _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
     """Divide qkv [T, (H + 2G) D] into queries [H, T, D] and slots of keys and values [G, capacity, D].
 
     Queries and keys are biased, normed and rotated by cos and sin [T, half]; what a family lacks is empty.
@@ -93,3 +92,42 @@ def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, 
             else:
                 for i in range(size):
                     values[head - heads - kv_heads, slot + row, i] = narrow(room[i], _BF16)
+
+
+class Kernels(NamedTuple):
+    """The functions above, for the types named here."""
+
+    norm_rows: Any
+    add_rows: Any
+    place_rows: Any
+
+
+@cache
+def kernels() -> Kernels:
+    """Compiled, or read from disk, at the first call: not every processor needs them."""
+    return _compiled(SOURCES)
+
+
+def _compiled(sources: int) -> Kernels:
+    """Kept on disk for these sources, which are below 0."""
+
+    @njit("(float32[:,::1],float32[::1],float32,uint16[:,::1])", nogil=True, cache=True)
+    def norm_rows(x, weight, eps, out):
+        if sources:
+            _norm_rows(x, weight, eps, out)
+
+    @njit("(float32[:,::1],uint16[:,::1],float32[::1],float32,float32)", nogil=True, cache=True)
+    def add_rows(x, y, weight, eps, scale):
+        if sources:
+            _add_rows(x, y, weight, eps, scale)
+
+    @njit(
+        "(uint16[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
+        "uint16[:,:,::1],uint16[:,:,::1],uint16[:,:,::1],int64,int64,int64)",
+        nogil=True, cache=True,
+    )  # fmt: skip
+    def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
+        if sources:
+            _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last)
+
+    return Kernels(norm_rows, add_rows, place_rows)
