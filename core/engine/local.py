@@ -12,6 +12,8 @@ from core.attention.mechanism import mechanisms
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.config import RunConfig
+from core.cuda.load import on_cuda, usable
+from core.cuda.support import device_of
 from core.decoder.build import Weights, build
 from core.decoder.fused.prompt import Prompt
 from core.decoder.fused.runner import Fused
@@ -44,7 +46,7 @@ class LocalBackend(Backend):
         return self.decoder.active_nbytes
 
     @classmethod
-    def load(cls, config: RunConfig, progress: Progress) -> LocalBackend:
+    def load(cls, config: RunConfig, progress: Progress) -> Backend:
         progress("reading", 0, 1)
         checkpoint = open_checkpoint(config.model)
         plan = plan_of(checkpoint)
@@ -55,6 +57,8 @@ class LocalBackend(Backend):
             choice = config.choice(family)
             progress(family, 0, 1)
             choice.technique.load()(choice.options, plan, preparation)
+        if device_of(config, checkpoint.info) == "cuda" and usable(config):
+            return on_cuda(config, checkpoint.info, tokenizer, plan, progress)
         technique: Weights = config.weights.technique.load()(config.weights.options, plan)
         stored = Stored.of(technique, config, Path(checkpoint.info.path))
         backend = cls(checkpoint.info, tokenizer, build(plan, stored or technique, progress), technique.kv_dtype)
