@@ -17,14 +17,14 @@ from core.decoder.linear import Linear
 from core.decoder.plan import LayerPlan, Plan, Source
 
 
-def build_on(device: torch.device, plan: Plan, choice: Choice, progress: Progress) -> tuple[DeviceDecoder, torch.dtype]:
-    """The decoder of `plan` with the weight technique `choice`, and the number format of its keys and values."""
+def build_on(device: torch.device, plan: Plan, choice: Choice, progress: Progress) -> DeviceDecoder:
+    """The decoder of `plan` with the weight technique `choice`."""
     kernels = kernels_for(device)
     technique: Weights = choice.technique.load()(choice.options, plan, OnDevice(kernels, device))
     weights = _Weights(technique, plan, device)
     decoder = build(_moved(plan, device), weights, progress)
     decoder.embed_nbytes = weights.embed_nbytes
-    return DeviceDecoder(decoder, kernels, _activations(choice, plan, technique)), technique.kv_dtype
+    return DeviceDecoder(decoder, kernels, _activations(choice, plan, technique), technique.kv_dtype)
 
 
 def _activations(choice: Choice, plan: Plan, technique: Weights) -> torch.dtype:

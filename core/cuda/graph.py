@@ -19,7 +19,7 @@ def repeated(work: Work, device: torch.device) -> Work:
 
 def _recorded(work: Work) -> Work:
     """The result lies at one address, and is overwritten by the next replay."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(_WARM):

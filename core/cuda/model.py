@@ -18,15 +18,19 @@ from core.decoder.probe import Probe
 
 
 class DeviceDecoder:
-    """A decoder whose matrices, norms and embedding lie on the device. dtype: of activations between products."""
+    """A decoder whose matrices, norms and embedding lie on the device.
 
-    def __init__(self, decoder: Decoder, kernels: Kernels, dtype: torch.dtype) -> None:
-        self.decoder, self.kernels, self.dtype, self.traits = decoder, kernels, dtype, decoder.traits
+    dtype: of activations between products. kv_dtype: of keys and values.
+    """
+
+    def __init__(self, decoder: Decoder, kernels: Kernels, dtype: torch.dtype, kv_dtype: torch.dtype) -> None:
+        self.decoder, self.kernels, self.traits = decoder, kernels, decoder.traits
+        self.dtype, self.kv_dtype = dtype, kv_dtype
 
     def hidden(self, tokens: Tensor, store: Store, span: Span, reaches: Sequence[Reach], probe: Probe) -> Tensor:
         """Tokens [B, T] at the span's positions, after what `store` holds, to the head's input [B · T, C].
 
-        reaches: what the attention technique lets a query see, by layer.
+        reaches: what a query sees in each layer.
         """
         probe.start()
         blocks = self.decoder.blocks
@@ -62,7 +66,6 @@ class DeviceDecoder:
         q, k, v = self._projected(attention, x)
         rope = None if attention.rope is None else store.ropes[attention.rope.rope]
         q = self.kernels.keep(q, k, v, rope, span.positions, keys, values)
-        reach = reach & Reach(0, attention.window)
         scale, cap = self.traits.attention_scale, self.traits.attention_cap
         y = self.kernels.attend(q, keys, values, span, reach, scale, cap)
         if layer in probe.attention_layers:
@@ -76,12 +79,12 @@ class DeviceDecoder:
         """q [B, T, H, D], k and v [B, T, G, D], normed; views of one product where nothing norms them."""
         H, G, D = attention.query_heads, attention.kv_heads, self.traits.head_size
         joint = attention.qkv(x.flatten(0, 1)).view(*x.shape[:2], -1)
-        q, k, v = joint.split([H * D, G * D, G * D], dim=-1)
+        q, k, v = torch.split(joint, [H * D, G * D, G * D], dim=-1)
         if attention.norm_rows:
             q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
         if clip := self.traits.clip_qkv:
             q, k, v = (part.clamp(-clip, clip) for part in (q, k, v))
-        q, k, v = (part.unflatten(-1, (-1, D)) for part in (q, k, v))
+        q, k, v = (part.view(*x.shape[:2], -1, D) for part in (q, k, v))
         if not attention.norm_rows:
             q, k = _normed(attention.q_norm, q), _normed(attention.k_norm, k)
         return q, k, v

@@ -115,4 +115,4 @@ class DeviceSession(Session):
 
     @property
     def kv_read(self) -> int:
-        return 2 * sum(self.layout.kv_heads) * self.layout.head_size * self.layout.dtype.itemsize * self._length
+        return self.layout.token_nbytes * self._length

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 
 import torch
+
+from core.cuda.marks import event
 
 _BYTES = 4 * 2**30  # several times any cache
 _SIDE = 8192  # rows and columns of the matrices of a measured product
@@ -34,10 +37,10 @@ def product_speed(device: torch.device, dtype: torch.dtype) -> float:
 def seconds(work: Callable[[], object]) -> float:
     """Of the fastest of several calls, by events on the GPU's timeline."""
     work()
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(_TIMES + 1)]
+    marks = [event() for _ in range(_TIMES + 1)]
     marks[0].record()
     for mark in marks[1:]:
         work()
         mark.record()
-    marks[-1].synchronize()
-    return min(a.elapsed_time(b) for a, b in zip(marks, marks[1:])) / 1000
+    torch.cuda.synchronize()
+    return min(before.elapsed_time(after) for before, after in pairwise(marks)) / 1000

@@ -83,6 +83,7 @@ class Stores:
         self.ropes, self.device = ropes, device
         self._kept: list[tuple[Layout, int, Store]] = []
 
+    @torch.inference_mode()
     def take(self, owner: object, layout: Layout, capacity: int, batch: int = 1) -> Store:
         """One of `capacity` tokens that nobody has, made where there is none."""
         shape = Layout(layout.kv_heads, layout.head_size, capacity, layout.dtype)
