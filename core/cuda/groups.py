@@ -1,7 +1,8 @@
-"""Packed codes as the kernels read them: 32-bit words that hold runs of neighbouring columns side by side.
+"""Packed codes as the kernels read them: 32-bit words of two halves, with 4 codes of 4 bits or 2 of 8 in each.
 
-A word has 8 codes of 4 bits or 4 of 8. A chunk is U words of a row: code j of word i belongs to the chunk's column j·U + i, so
-that a kernel reads activations in order, and all codes at one place of a chunk's words share their group's scale.
+A chunk is U words of a row. Place p of the words' halves holds 2U neighbouring columns: the low half of word i the chunk's
+column 2Up + 2i, the high half the next one. So a kernel reads activations in order, a word yields neighbours in pairs as tensor
+cores take them, and all codes at one place of a chunk share their group's scale.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_UNITS = (32, 16)  # words of a chunk: the first that the size of a group is a multiple of
+_UNITS = (64, 32, 16, 8)  # words of a chunk: the first of which the size of a group is a multiple of two
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,19 @@ class Groups:
         return len(self.words)
 
     @property
+    def chunks(self) -> int:
+        return self.words.shape[1] // self.unit
+
+    @property
     def nbytes(self) -> int:
         return sum(part.nbytes for part in (self.words, self.scales, self.offsets) if part is not None)
 
     def values(self, rows: Tensor | slice = slice(None)) -> Tensor:
         """The chosen rows as float32 [n, K]."""
-        places = torch.arange(0, 32, self.bits, dtype=torch.int32, device=self.words.device)[:, None]
-        words = self.words[rows]
-        codes = (words.view(len(words), -1, 1, self.unit) >> places) & ((1 << self.bits) - 1)  # [n, chunks, codes, U]
-        codes = codes.view(len(words), -1)[:, : self.columns] - self.zero
+        halves = self.words[rows].contiguous().view(torch.int16).view(-1, self.chunks, 1, 2 * self.unit).int()
+        places = torch.arange(0, 16, self.bits, dtype=torch.int32, device=self.words.device)[:, None]
+        codes = (halves >> places) & ((1 << self.bits) - 1)  # [n, chunks, places, 2U]
+        codes = codes.flatten(1)[:, : self.columns] - self.zero
         values = codes * self._spread(self.scales, rows)
         return values if self.offsets is None else values + self._spread(self.offsets, rows)
 
@@ -67,20 +72,20 @@ class Groups:
 
 def _unit(group_size: int, columns: int) -> int:
     for unit in _UNITS:
-        if group_size % unit == 0 or group_size >= columns:
+        if group_size % (2 * unit) == 0 or group_size >= columns:
             return unit
-    raise ValueError(f"groups of {group_size} columns are no multiple of {_UNITS[-1]}")
+    raise ValueError(f"groups of {group_size} columns are no multiple of {2 * _UNITS[-1]}")
 
 
 def _packed(codes: Tensor, bits: int, unit: int) -> Tensor:
     """codes uint8 [N, K] to int32 [N, chunks · unit], columns padded with zeros to whole chunks."""
-    per = 32 // bits
-    padded = torch.nn.functional.pad(codes, (0, -codes.shape[1] % (per * unit)))
-    chunks = padded.view(len(codes), -1, per, unit)
-    words = chunks[:, :, 0].int()
+    per = 16 // bits
+    padded = torch.nn.functional.pad(codes, (0, -codes.shape[1] % (per * 2 * unit)))
+    chunks = padded.view(len(codes), -1, per, 2 * unit)
+    halves = chunks[:, :, 0].short()
     for place in range(1, per):
-        words |= chunks[:, :, place].int() << (bits * place)
-    return words.reshape(len(codes), -1)
+        halves |= chunks[:, :, place].short() << (bits * place)
+    return halves.flatten(1).view(torch.int32)
 
 
 def _halved(values: Tensor) -> Tensor:
