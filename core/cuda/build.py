@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.config import Choice
-from core.cuda.kernels import kernels_for
+from core.cuda.kernels import Kernels, kernels_for
 from core.cuda.linear import DeviceLinear, OnDevice
 from core.cuda.model import DeviceDecoder
 from core.decoder.build import Progress, Weights, build
@@ -17,9 +17,11 @@ from core.decoder.linear import Linear
 from core.decoder.plan import LayerPlan, Plan, Source
 
 
-def build_on(device: torch.device, plan: Plan, choice: Choice, progress: Progress) -> DeviceDecoder:
-    """The decoder of `plan` with the weight technique `choice`."""
-    kernels = kernels_for(device)
+def build_on(
+    device: torch.device, plan: Plan, choice: Choice, progress: Progress, kernels: Kernels | None = None
+) -> DeviceDecoder:
+    """The decoder of `plan` with the weight technique `choice`, and the kernels of `device` where others are not given."""
+    kernels = kernels or kernels_for(device)
     technique: Weights = choice.technique.load()(choice.options, plan, OnDevice(kernels, device))
     weights = _Weights(technique, plan, device)
     decoder = build(_moved(plan, device), weights, progress)

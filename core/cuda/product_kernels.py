@@ -1,7 +1,7 @@
 """Triton kernels: products with packed codes (core/cuda/groups.py) and with plain matrices.
 
-A code of 4 bits becomes a 16-bit float without a conversion: put into the lowest bits of the mantissa of 1024 (128 in
-bfloat16), of which 1024 is taken away again. A word yields two neighbours in one register, as tensor cores take them.
+A code q of 4 bits becomes a 16-bit float without a conversion: put into the top bits of the mantissa of 1 it is 1 + q / 16,
+exactly. A word yields two neighbours in one register, as tensor cores take them. Codes of 8 bits are two of 4.
 
 Steps of up to ROWS rows divide the columns among the warps of a program (PARTS), since a matrix has too few rows to keep a GPU
 busy by them alone. All are computed as matrix times x transposed, with x padded to ROWS rows, so a row goes through the same
@@ -16,24 +16,36 @@ import triton.language as tl
 
 @triton.jit
 def _nibbles(words, place, KIND: tl.constexpr):
-    """The 4-bit codes at `place` of both halves of words [..., U], as KIND [..., 2U]."""
-    MAGIC: tl.constexpr = 0x43004300 if KIND == tl.bfloat16 else 0x64006400
-    BASE: tl.constexpr = 128.0 if KIND == tl.bfloat16 else 1024.0
-    bits = ((words >> (4 * place)) & 0x000F000F) | MAGIC
-    low = bits.to(tl.int16).to(KIND, bitcast=True)
-    high = (bits >> 16).to(tl.int16).to(KIND, bitcast=True)
-    return tl.interleave(low, high) - BASE
+    """1 + q / 16 for the 4-bit codes q at `place` of both halves of words [..., U], as KIND [..., 2U]; float32 by float16."""
+    HALF: tl.constexpr = tl.bfloat16 if KIND == tl.bfloat16 else tl.float16
+    TOP: tl.constexpr = 3 if KIND == tl.bfloat16 else 6  # bits of the mantissa under the code
+    ONE: tl.constexpr = 0x3F803F80 if KIND == tl.bfloat16 else 0x3C003C00
+    moved = words << (TOP - 4 * place) if 4 * place < TOP else words >> (4 * place - TOP)
+    bits = (moved & (0x000F000F << TOP)) | ONE
+    low = bits.to(tl.int16).to(HALF, bitcast=True)
+    high = (bits >> 16).to(tl.int16).to(HALF, bitcast=True)
+    return tl.interleave(low, high).to(KIND)
 
 
 @triton.jit
-def _codes(words, place, BITS: tl.constexpr, KIND: tl.constexpr):
-    """The codes at `place` of words, exact in a 16-bit KIND, which float32 is read through."""
-    HALF: tl.constexpr = tl.bfloat16 if KIND == tl.bfloat16 else tl.float16
-    if BITS == 4:
-        codes = _nibbles(words, place, HALF)
+def _line(scales, offsets, lies, inside, BITS: tl.constexpr, ZERO: tl.constexpr, HAS_OFFSETS: tl.constexpr):
+    """slope and level by which 1 + q / 16 (or 17 + q / 16, the two halves of 8 bits) becomes a value: slope · it + level."""
+    scale = tl.load(scales + lies, mask=inside, other=0.0).to(tl.float32)
+    if HAS_OFFSETS:
+        level = tl.load(offsets + lies, mask=inside, other=0.0).to(tl.float32)
     else:
-        codes = _nibbles(words, 2 * place, HALF) + _nibbles(words, 2 * place + 1, HALF) * 16.0
-    return codes.to(KIND)
+        level = -ZERO * scale
+    return 16 * scale, level - (16 if BITS == 4 else 272) * scale
+
+
+@triton.jit
+def _values(words, place, slope, level, BITS: tl.constexpr, KIND: tl.constexpr):
+    """The values at `place` of words [rows, U], float32 [rows, 2U]."""
+    if BITS == 4:
+        codes = _nibbles(words, place, KIND).to(tl.float32)
+    else:
+        codes = _nibbles(words, 2 * place, KIND).to(tl.float32) + 16 * _nibbles(words, 2 * place + 1, KIND).to(tl.float32)
+    return codes * slope[:, None] + level[:, None]
 
 
 @triton.jit
@@ -54,7 +66,7 @@ def few_packed(
     part, i, j = tl.arange(0, PARTS), tl.arange(0, UNIT), tl.arange(0, 2 * UNIT)
     inside, there = n < N, (r < R)[None, None, :]
     total = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)
-    ones = tl.full((PARTS, BLOCK, 2 * UNIT), 1.0, KIND)
+    ones = tl.full((PARTS, BLOCK, 2 * UNIT), 1.0, tl.float32).to(KIND)
     for step in tl.range(0, STEPS, num_stages=STAGES):
         chunk = part * STEPS + step
         held = inside[None, :, None] & (chunk < CHUNKS)[:, None, None]
@@ -62,20 +74,22 @@ def few_packed(
         w = tl.load(words + lies, mask=held, other=0)
         for run in tl.static_range(PER // RUN):
             group = tl.minimum((chunk * PER + run * RUN) * (2 * UNIT) // GROUP, GROUPS - 1)
-            line = group[:, None] * N + n[None, :]
-            scale = tl.load(scales + line, mask=inside[None, :], other=0.0).to(tl.float32)
-            if HAS_OFFSETS:
-                level = tl.load(offsets + line, mask=inside[None, :], other=0.0).to(tl.float32)
-            else:
-                level = -ZERO * scale
+            slope, level = _line(
+                scales, offsets, group[:, None] * N + n[None, :], inside[None, :], BITS, ZERO, HAS_OFFSETS
+            )
             dots = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)
+            high = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)  # of the upper halves of codes of 8 bits
             sums = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)  # of x: every row of it is the same
             for place in tl.static_range(run * RUN, run * RUN + RUN):
                 k = ((chunk * PER + place) * (2 * UNIT))[:, None, None] + j[None, :, None]
                 its = tl.load(x + r[None, None, :] * K + k, mask=there & (k < K), other=0.0)
-                dots = tl.dot(_codes(w, place, BITS, KIND), its, dots, input_precision="ieee")
+                if BITS == 4:
+                    dots = tl.dot(_nibbles(w, place, KIND), its, dots, input_precision="ieee")
+                else:
+                    dots = tl.dot(_nibbles(w, 2 * place, KIND), its, dots, input_precision="ieee")
+                    high = tl.dot(_nibbles(w, 2 * place + 1, KIND), its, high, input_precision="ieee")
                 sums = tl.dot(ones, its, sums, input_precision="ieee")
-            total += dots * scale[:, :, None] + sums * level[:, :, None]
+            total += (dots + 16 * high) * slope[:, :, None] + sums * level[:, :, None]
     result = tl.sum(total, axis=0)
     if HAS_BIAS:
         result += tl.load(bias + n, mask=inside, other=0.0)[:, None]
@@ -108,17 +122,6 @@ def few_dense(
 
 
 @triton.jit
-def _line(scales, offsets, group, n, inside, N, ZERO: tl.constexpr, HAS_OFFSETS: tl.constexpr):
-    """Scale and level of rows n in a group."""
-    scale = tl.load(scales + group * N + n, mask=inside, other=0.0).to(tl.float32)
-    if HAS_OFFSETS:
-        level = tl.load(offsets + group * N + n, mask=inside, other=0.0).to(tl.float32)
-    else:
-        level = -ZERO * scale
-    return scale[:, None], level[:, None]
-
-
-@triton.jit
 def many_packed(
     x, words, scales, offsets, bias, y, N, R, K: tl.constexpr, CHUNKS: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr,
     BITS: tl.constexpr, ZERO: tl.constexpr, UNIT: tl.constexpr, RUN: tl.constexpr, HAS_OFFSETS: tl.constexpr,
@@ -135,11 +138,11 @@ def many_packed(
         w = tl.load(words + n[:, None] * (CHUNKS * UNIT) + chunk * UNIT + i[None, :], mask=inside[:, None], other=0)
         for run in tl.static_range(PER // RUN):
             group = tl.minimum((chunk * PER + run * RUN) * (2 * UNIT) // GROUP, GROUPS - 1)
-            scale, level = _line(scales, offsets, group, n, inside, N, ZERO, HAS_OFFSETS)
+            slope, level = _line(scales, offsets, group * N + n, inside, BITS, ZERO, HAS_OFFSETS)
             for place in tl.static_range(run * RUN, run * RUN + RUN):
                 k = (chunk * PER + place) * (2 * UNIT) + j
                 its = tl.load(x + r[None, :] * K + k[:, None], mask=there[None, :] & (k < K)[:, None], other=0.0)
-                value = _codes(w, place, BITS, KIND).to(tl.float32) * scale + level
+                value = _values(w, place, slope, level, BITS, KIND)
                 total = tl.dot(value.to(KIND), its, total, input_precision="ieee")
     if HAS_BIAS:
         total += tl.load(bias + n, mask=inside, other=0.0)[:, None]
@@ -160,9 +163,9 @@ def unpack(
     w = tl.load(words + n[:, None] * (CHUNKS * UNIT) + chunk * UNIT + i[None, :], mask=inside[:, None], other=0)
     for run in tl.static_range(PER // RUN):
         group = tl.minimum((chunk * PER + run * RUN) * (2 * UNIT) // GROUP, GROUPS - 1)
-        scale, level = _line(scales, offsets, group, n, inside, N, ZERO, HAS_OFFSETS)
+        slope, level = _line(scales, offsets, group * N + n, inside, BITS, ZERO, HAS_OFFSETS)
         for place in tl.static_range(run * RUN, run * RUN + RUN):
             k = (chunk * PER + place) * (2 * UNIT) + j
-            value = _codes(w, place, BITS, KIND).to(tl.float32) * scale + level
+            value = _values(w, place, slope, level, BITS, KIND)
             lies = n[:, None].to(tl.int64) * K + k[None, :]
             tl.store(out + lies, value.to(KIND), mask=inside[:, None] & (k < K)[None, :])
