@@ -2,89 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from core.attention.mask import Reach
-from core.cache.base import Layout
-from core.cache.dynamic import Dynamic
-from core.config import RunConfig
-from core.cuda.build import build_on
-from core.cuda.session import DeviceSession, Room
-from core.cuda.steps import Steps
-from core.cuda.store import Stores
-from core.decoder.build import build
-from core.decoder.model import Decoder
-from core.decoder.plan import plan_of
+from core.cuda.session import Room
 from core.decoder.probe import Probe
-from core.decoder.sites import softmax_over
 from core.errors import BadInput
-from core.models.find import open_checkpoint
-from core.technique import NoOptions
-from core.weights.cast import Cast
-from core.weights.table import CastOptions
-from tests.core.decoder.parity_models import CASES, Case, save, tokens
+from tests.core.cuda.device_models import TOKENS, Pair, pair_of, passes
+from tests.core.decoder.parity_models import CASES, Case, save
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CPU = torch.device("cpu")
-FULL = Reach()
 TOLERANCE = 1e-4
-COUNT = 150  # over the first bucket of 128
-TOKENS = tokens(COUNT).tolist()
-DENSE = [case for case in CASES if case.config().to_dict().get("num_experts", case.config().to_dict().get("num_local_experts")) is None]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The plain decoder of a checkpoint, and a way to sessions of the device's."""
-
-    plain: Decoder
-    steps: Steps
-    stores: Stores
-
-    def layout(self) -> Layout:
-        heads = tuple(block.attention.kv_heads for block in self.plain.blocks)
-        return Layout(heads, self.plain.traits.head_size, COUNT, torch.float32)
-
-    def reaches(self, reach: Reach) -> list[Reach]:
-        return [reach & Reach(0, block.attention.window) for block in self.plain.blocks]
-
-    def session(self, reach: Reach = FULL, room: Room = Room(COUNT, False), probe: Probe | None = None) -> DeviceSession:
-        return DeviceSession(self.steps, self.stores, self.layout(), room, self.reaches(reach), probe or Probe())
-
-    def expected(self, reach: Reach = FULL, fed: Sequence[int] = TOKENS) -> torch.Tensor:
-        """Logits [T, V] of the plain decoder."""
-        context = softmax_over(self.plain, Dynamic(NoOptions(), self.layout()), reach)
-        with torch.inference_mode():
-            return self.plain.logits(self.plain.forward(torch.tensor(fed), context, Probe()), Probe())
-
-
-def pair_of(folder: Path) -> Pair:
-    plan = plan_of(open_checkpoint(str(folder)))
-    choice = RunConfig().set(["weights.name=cast"]).weights
-    device = build_on(CPU, plan_of(open_checkpoint(str(folder))), choice, lambda *_: None)
-    plain = build(plan, Cast(CastOptions("float32"), plan), lambda *_: None)
-    return Pair(plain, Steps(device, CPU), Stores(device.decoder.ropes, CPU))
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe")
+DENSE = [case for case in CASES if case.family not in MIXTURES]
+LLAMA = next(case for case in CASES if case.name == "llama")
 
 
 @pytest.fixture(scope="module", params=DENSE, ids=lambda case: case.name)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp(request.param.name)
-    save(request.param, folder)
-    return pair_of(folder)
+    return saved(request.param, tmp_path_factory)
 
 
-def passes(session: DeviceSession, sizes: Sequence[int]) -> torch.Tensor:
-    """All logits of TOKENS in passes of these sizes."""
-    parts, first = [], 0
-    for size in sizes:
-        parts.append(session.forward(TOKENS[first : first + size], all_logits=True))
-        first += size
-    return torch.cat(parts)
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return saved(LLAMA, tmp_path_factory)
+
+
+def saved(case: Case, factory: pytest.TempPathFactory, **how: Any) -> Pair:
+    folder = factory.mktemp(case.name)
+    save(case, folder)
+    return pair_of(folder, **how)
 
 
 def test_that_prompts_and_steps_give_the_logits_of_the_plain_decoder(pair: Pair) -> None:
@@ -96,3 +47,90 @@ def test_that_prompts_and_steps_give_the_logits_of_the_plain_decoder(pair: Pair)
 def test_that_windows_and_sinks_hide_what_they_hide_in_the_plain_decoder(pair: Pair, reach: Reach) -> None:
     found = passes(pair.session(reach), [100, 30, 1, 7, 12])
     assert (found - pair.expected(reach)).abs().max() < TOLERANCE
+
+
+def test_that_the_cache_grows_from_bucket_to_bucket(llama: Pair) -> None:
+    session = llama.session()
+    assert session.kv_bytes == 0
+    session.forward(TOKENS[:100])
+    small = session.kv_bytes
+    last = session.forward(TOKENS[100:129])
+    assert session.kv_bytes == 2 * small == 256 * session.layout.token_nbytes
+    assert (session.kv_tokens, session.kv_read) == (129, 129 * session.layout.token_nbytes)
+    assert (last[-1] - llama.expected()[128]).abs().max() < TOLERANCE
+
+
+def test_that_a_static_cache_is_there_from_the_start_and_refuses_more(llama: Pair) -> None:
+    session = llama.session(room=Room(100, whole=True))
+    assert session.kv_bytes == 128 * session.layout.token_nbytes
+    session.forward(TOKENS[:99])
+    session.forward(TOKENS[99:100])
+    with pytest.raises(BadInput, match="holds 100 tokens and the run needs 101"):
+        session.forward(TOKENS[100:101])
+
+
+def test_that_what_is_taken_back_was_never_there(llama: Pair) -> None:
+    session = llama.session()
+    session.forward(TOKENS[:90])
+    session.forward([5, 6, 7, 8, 9], all_logits=True)
+    session.trim(92)
+    session.forward(TOKENS[92:120], all_logits=True)
+    session.trim(90)
+    found = session.forward(TOKENS[90:150], all_logits=True)
+    assert (found - llama.expected()[90:]).abs().max() < TOLERANCE
+
+
+def test_that_stores_and_their_steps_are_used_again_by_the_next_run(llama: Pair) -> None:
+    first, second = llama.session(), llama.session()
+    for session in (first, second):
+        session.forward(TOKENS[:4])
+    store = first._store
+    assert second._store is not store is not None
+    made = len(store.steps)
+    del first, session
+    third = llama.session()
+    assert (third.forward(TOKENS[:4]) - llama.expected()[3]).abs().max() < TOLERANCE
+    assert third._store is store
+    assert len(store.steps) == made
+
+
+def test_that_attention_is_shown_as_the_plain_decoder_shows_it(llama: Pair) -> None:
+    probe = Probe(attention_layers=(1,))
+    session = llama.session(probe=probe)
+    for first, last in ((0, 60), (60, 61), (61, 73)):
+        session.forward(TOKENS[first:last], all_logits=True)
+        weights, keys = probe.take_attention()[1]
+        assert weights.shape[1] == last - first
+        seen = torch.from_numpy(weights).float()
+        assert (seen.sum(-1) - 1).abs().max() < 2e-3
+        later = torch.from_numpy(keys)[None, :] > torch.arange(first, last)[:, None]
+        assert not seen[:, later].any()
+
+
+def test_that_phases_are_charged_in_prompts(llama: Pair) -> None:
+    probe = Probe()
+    llama.session(probe=probe).forward(TOKENS)
+    phases = probe.take()
+    assert set(phases) == {"embed", "norm", "attention", "ffn", "head"}
+    assert min(phases.values()) > 0
+
+
+GROUPS = "weights.name=rtn weights.group_size=16"
+
+
+@pytest.mark.parametrize("weights", [f"{GROUPS} weights.bits=4", "weights.name=rtn weights.group_size=0 weights.bits=8"])
+def test_that_rounded_weights_are_those_of_the_processor(tmp_path_factory: pytest.TempPathFactory, weights: str) -> None:
+    pair = saved(LLAMA, tmp_path_factory, weights=weights.split())
+    for mine, its in zip(pair.steps.decoder.decoder.blocks, pair.plain.blocks, strict=True):
+        assert torch.equal(mine.attention.qkv.dense(), its.attention.qkv.dense())
+    found, expected = passes(pair.session(), [100, 1, 5, 44]), pair.expected()
+    assert (found - expected).abs().max() < 0.03 * expected.abs().max()  # keys and values are cached in bfloat16
+
+
+@pytest.mark.parametrize("weights", ["weights.name=cast", "weights.name=cast weights.dtype=float16"])
+def test_that_kernels_make_the_same_decoder(
+    fused: Any, device: torch.device, tmp_path_factory: pytest.TempPathFactory, weights: str
+) -> None:
+    pair = saved(LLAMA, tmp_path_factory, device=device, kernels=fused, weights=weights.split())
+    found, expected = passes(pair.session(), [9, 2]), pair.expected(fed=TOKENS[:11])
+    assert (found - expected).abs().max() < (5e-3 if "float16" in weights else TOLERANCE) * expected.abs().max()
