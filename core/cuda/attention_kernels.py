@@ -66,9 +66,7 @@ def attend_part(
 
 
 @triton.jit
-def attend_whole(
-    sums, tops, masses, out, D: tl.constexpr, WIDTH: tl.constexpr, RUNS: tl.constexpr, AT_ONCE: tl.constexpr
-):
+def attend_whole(sums, tops, masses, out, D: tl.constexpr, WIDTH: tl.constexpr, RUNS: tl.constexpr, AT_ONCE: tl.constexpr):
     """Join the runs of one query head of one row a program: out [rows · heads, D]. The first run that is seen comes early."""
     head, d = tl.program_id(0), tl.arange(0, WIDTH)
     top, mass, total = tl.full((), -float("inf"), tl.float32), tl.zeros((), tl.float32), tl.zeros((WIDTH,), tl.float32)

@@ -34,9 +34,10 @@ class Groups:
 
     @classmethod
     def of(cls, codes: Tensor, scales: Tensor, offsets: Tensor | None, bits: int, group_size: int) -> Groups:
-        """codes uint8 [N, K] of `bits` bits; scales and offsets float32 [N, groups]. Codes of 5 to 7 bits take 8, of 2 and 3 take 4.
+        """codes uint8 [N, K] of `bits` bits; scales and offsets float32 [N, groups].
 
-        Raises ValueError when a group's size is no multiple of 16 columns, and is not the whole row.
+        Codes of 2 and 3 bits take 4, of 5 to 7 take 8. Raises ValueError when a group's size is no multiple of 16 columns,
+        and is not the whole row.
         """
         columns, held = codes.shape[1], 4 if bits <= 4 else 8
         unit = _unit(group_size, columns)

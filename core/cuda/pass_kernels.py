@@ -77,8 +77,6 @@ def gate(gate_up, out, F, SILU: tl.constexpr, BLOCK: tl.constexpr):
     inside = f < F
     x = tl.load(gate_up + row * 2 * F + f, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * F + F + f, mask=inside, other=0.0).to(tl.float32)
-    if SILU:
-        x = x * tl.sigmoid(x)
-    else:
-        x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))  # 2 √(2/π): gelu's tanh as a sigmoid
-    tl.store(out + row * F + f, (x * up).to(out.dtype.element_ty), mask=inside)
+    # gelu's tanh is a sigmoid of twice its argument: 2 √(2/π).
+    turn = x if SILU else 1.5957691216057308 * (x + 0.044715 * x * x * x)
+    tl.store(out + row * F + f, (x * tl.sigmoid(turn) * up).to(out.dtype.element_ty), mask=inside)

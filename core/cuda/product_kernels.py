@@ -17,9 +17,9 @@ import triton.language as tl
 @triton.jit
 def _nibbles(words, place, KIND: tl.constexpr):
     """1 + q / 16 for the 4-bit codes q at `place` of both halves of words [..., U], as KIND [..., 2U]; float32 by float16."""
-    HALF: tl.constexpr = tl.bfloat16 if KIND == tl.bfloat16 else tl.float16
-    TOP: tl.constexpr = 3 if KIND == tl.bfloat16 else 6  # bits of the mantissa under the code
-    ONE: tl.constexpr = 0x3F803F80 if KIND == tl.bfloat16 else 0x3C003C00
+    HALF: tl.constexpr = tl.bfloat16 if tl.bfloat16 == KIND else tl.float16
+    TOP: tl.constexpr = 3 if tl.bfloat16 == KIND else 6  # bits of the mantissa under the code
+    ONE: tl.constexpr = 0x3F803F80 if tl.bfloat16 == KIND else 0x3C003C00
     moved = words << (TOP - 4 * place) if 4 * place < TOP else words >> (4 * place - TOP)
     bits = (moved & (0x000F000F << TOP)) | ONE
     low = bits.to(tl.int16).to(HALF, bitcast=True)
@@ -31,10 +31,7 @@ def _nibbles(words, place, KIND: tl.constexpr):
 def _line(scales, offsets, lies, inside, BITS: tl.constexpr, ZERO: tl.constexpr, HAS_OFFSETS: tl.constexpr):
     """slope and level by which 1 + q / 16 (or 17 + q / 16, the two halves of 8 bits) becomes a value: slope · it + level."""
     scale = tl.load(scales + lies, mask=inside, other=0.0).to(tl.float32)
-    if HAS_OFFSETS:
-        level = tl.load(offsets + lies, mask=inside, other=0.0).to(tl.float32)
-    else:
-        level = -ZERO * scale
+    level = tl.load(offsets + lies, mask=inside, other=0.0).to(tl.float32) if HAS_OFFSETS else -ZERO * scale
     return 16 * scale, level - (16 if BITS == 4 else 272) * scale
 
 
@@ -74,9 +71,7 @@ def few_packed(
         w = tl.load(words + lies, mask=held, other=0)
         for run in tl.static_range(PER // RUN):
             group = tl.minimum((chunk * PER + run * RUN) * (2 * UNIT) // GROUP, GROUPS - 1)
-            slope, level = _line(
-                scales, offsets, group[:, None] * N + n[None, :], inside[None, :], BITS, ZERO, HAS_OFFSETS
-            )
+            slope, level = _line(scales, offsets, group[:, None] * N + n[None, :], inside[None, :], BITS, ZERO, HAS_OFFSETS)
             dots = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)
             high = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)  # of the upper halves of codes of 8 bits
             sums = tl.zeros((PARTS, BLOCK, ROWS), tl.float32)  # of x: every row of it is the same

@@ -38,7 +38,7 @@ class Tiles:
 class Products:
     """Products of few, some and many rows."""
 
-    def __init__(self, tiles: Tiles = Tiles()) -> None:  # noqa: B008
+    def __init__(self, tiles: Tiles = Tiles()) -> None:
         self.tiles = tiles
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

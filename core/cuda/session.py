@@ -34,7 +34,9 @@ class Room:
 class DeviceSession(Session):
     """Prompts in passes of many rows, steps and what verifies drafts in passes of up to eight."""
 
-    def __init__(self, steps: Steps, stores: Stores, layout: Layout, room: Room, reaches: Sequence[Reach], probe: Probe) -> None:
+    def __init__(
+        self, steps: Steps, stores: Stores, layout: Layout, room: Room, reaches: Sequence[Reach], probe: Probe
+    ) -> None:
         self.steps, self.stores, self.layout, self.room = steps, stores, layout, room
         self.reaches, self.probe = tuple(reaches), probe
         self._store = self._taken(room.most) if room.whole else None

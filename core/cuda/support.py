@@ -21,7 +21,7 @@ _BITS, _GROUPS = (4, 8), 16  # widths of packed codes, and what the size of a gr
 
 
 def device_of(config: RunConfig, info: ModelInfo) -> Literal["cpu", "cuda"]:
-    """Where the local engine runs `config`: as it says, and with `auto` on CUDA if there is one and it has all that is chosen."""
+    """Where the local engine runs `config`: as it says; with `auto` on CUDA if there is one and it has all that is chosen."""
     device = config.engine.options.device
     if device != "auto":
         return "cuda" if device == "cuda" else "cpu"
@@ -38,6 +38,10 @@ def lacks(config: RunConfig, info: ModelInfo | None) -> Iterator[Lack]:
     if config.weights.name == "rtn" and options.bits not in _BITS:
         yield "weights", "rtn", f"packed weights on CUDA have 4 or 8 bits, not {options.bits}"
     if config.weights.name == "rtn" and options.group_size % _GROUPS:
-        yield "weights", "rtn", f"groups on CUDA are multiples of {_GROUPS} weights, and weights.group_size={options.group_size}"
+        yield (
+            "weights",
+            "rtn",
+            f"groups on CUDA are multiples of {_GROUPS} weights, and weights.group_size={options.group_size}",
+        )
     if info is not None and info.experts:
         yield "engine", "local", f"{info.name} is a mixture of experts, which has no CUDA form"

@@ -47,8 +47,14 @@ class Compiling:
         made = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options={"num_warps": num_warps})
         told = {name: constants[name] for name in ("ROWS", "BITS", "K", "C", "RUNS") if name in constants}
         registers, spilled = _registers(made.asm["cubin"])
-        line = {"kernel": self.kernel.__name__, **told, "registers": registers, "spilled": spilled, "shared": made.metadata.shared}
-        print(json.dumps(line), flush=True)
+        line = {
+            "kernel": self.kernel.__name__,
+            **told,
+            "registers": registers,
+            "spilled": spilled,
+            "shared": made.metadata.shared,
+        }
+        sys.stdout.write(f"{json.dumps(line)}\n")
 
 
 def _type(given: Any) -> str:

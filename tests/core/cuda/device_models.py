@@ -29,6 +29,7 @@ from tests.core.decoder.parity_models import tokens
 COUNT = 150  # tokens: more than the first bucket holds
 TOKENS = tokens(COUNT).tolist()
 CPU = torch.device("cpu")
+GROWING = Room(COUNT, whole=False)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class Pair:
         heads = tuple(block.attention.kv_heads for block in self.plain.blocks)
         return Layout(heads, self.plain.traits.head_size, COUNT, dtype)
 
-    def session(
-        self, reach: Reach = FULL, room: Room = Room(COUNT, whole=False), probe: Probe | None = None
-    ) -> DeviceSession:
+    def session(self, reach: Reach = FULL, room: Room = GROWING, probe: Probe | None = None) -> DeviceSession:
         reaches = [reach & Reach(0, block.attention.window) for block in self.plain.blocks]
         layout = self.layout(self.steps.decoder.kv_dtype)
         return DeviceSession(self.steps, self.stores, layout, room, reaches, probe or Probe())

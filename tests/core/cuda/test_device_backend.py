@@ -66,7 +66,9 @@ def test_that_drafting_changes_no_token(model: Path, settings: str) -> None:
 
 @pytest.mark.parametrize("settings", ["weights.name=cast", "weights.name=cast attention.name=window attention.window=20"])
 def test_that_tokens_are_those_of_the_local_engine(model: Path, settings: str) -> None:
-    config = RunConfig(model=str(model)).set(["run.ignore_eos=true", "run.max_new_tokens=40", "engine.device=cpu", *settings.split()])
+    config = RunConfig(model=str(model)).set(
+        ["run.ignore_eos=true", "run.max_new_tokens=40", "engine.device=cpu", *settings.split()]
+    )
     trace = record(Engine().run(RunRequest(config, chat=False, prompt_tokens=PROMPT)))
     generation, _ = run(model, torch.device("cpu"), settings.split())
     assert new_tokens(generation) == [token.id for token in trace.tokens]

@@ -35,11 +35,12 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_that_cuda_is_refused_in_a_sentence_where_there_is_none() -> None:
     if found.missing() is None:
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(BadInput, match="engine.device=cuda needs an NVIDIA GPU, and .*; use engine.device=cpu"):
+    with pytest.raises(BadInput, match=r"engine.device=cuda needs an NVIDIA GPU, and .*; use engine.device=cpu"):
         refuse(chosen(ON_CUDA), DENSE)
     assert support.device_of(RunConfig(), DENSE) == "cpu"
 
 
+@pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize(
     ("settings", "family"),
     [
@@ -51,19 +52,19 @@ def test_that_cuda_is_refused_in_a_sentence_where_there_is_none() -> None:
         ("weights.name=rtn weights.group_size=50", "weights"),
     ],
 )
-def test_that_what_has_no_cuda_form_is_refused_there_and_goes_to_the_processor_by_itself(
-    with_gpu: None, settings: str, family: str
-) -> None:
+def test_that_what_has_no_cuda_form_is_refused_there_and_goes_to_the_processor_by_itself(settings: str, family: str) -> None:
     assert [refusal.family for refusal in refusals(chosen(f"{ON_CUDA} {settings}"), DENSE)] == [family]
     assert support.device_of(chosen(settings), DENSE) == "cpu"
     assert not refusals(chosen(settings), DENSE)
 
 
-def test_that_a_mixture_of_experts_is_refused_there(with_gpu: None) -> None:
+@pytest.mark.usefixtures("with_gpu")
+def test_that_a_mixture_of_experts_is_refused_there() -> None:
     assert "mixture of experts" in refusals(chosen(ON_CUDA), MIXTURE)[0].reason
     assert support.device_of(RunConfig(), MIXTURE) == "cpu"
 
 
+@pytest.mark.usefixtures("with_gpu")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -73,13 +74,14 @@ def test_that_a_mixture_of_experts_is_refused_there(with_gpu: None) -> None:
         "weights.name=cast weights.dtype=float16",
     ],
 )
-def test_that_what_has_a_cuda_form_goes_there(with_gpu: None, settings: str) -> None:
+def test_that_what_has_a_cuda_form_goes_there(settings: str) -> None:
     assert support.device_of(chosen(settings), DENSE) == "cuda"
     assert support.device_of(chosen(f"engine.device=cpu {settings}"), DENSE) == "cpu"
     assert not refusals(chosen(f"{ON_CUDA} {settings}"), DENSE)
 
 
-def test_that_choosing_cuda_greys_out_what_it_rules_out(with_gpu: None) -> None:
+@pytest.mark.usefixtures("with_gpu")
+def test_that_choosing_cuda_greys_out_what_it_rules_out() -> None:
     refused = refused_techniques(chosen(ON_CUDA), DENSE)
     assert {("cache", "rolling"), ("ffn", "moefy"), ("weights", "bnb_int8")} <= set(refused)
     assert ("weights", "rtn") not in refused
