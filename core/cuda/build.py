@@ -30,10 +30,13 @@ def build_on(
 
 
 def _activations(choice: Choice, plan: Plan, technique: Weights) -> torch.dtype:
-    """What products take and give: the weights' own format where they are plain, else bfloat16."""
+    """What products take and give: the weights' own format where they are plain; packed ones have activations of 16 bits."""
     if choice.name == "cast":
         return technique.kv_dtype
-    return {"F32": torch.float32, "F16": torch.float16}.get(plan.layers[0].q.kind, torch.bfloat16)
+    kind = plan.layers[0].q.kind
+    if kind == "F32" and choice.name == "native":
+        return torch.float32
+    return torch.float16 if kind == "F16" else torch.bfloat16
 
 
 class _Weights:

@@ -79,11 +79,11 @@ def few_packed(
                 k = ((chunk * PER + place) * (2 * UNIT))[:, None, None] + j[None, :, None]
                 its = tl.load(x + r[None, None, :] * K + k, mask=there & (k < K), other=0.0)
                 if BITS == 4:
-                    dots = tl.dot(_nibbles(w, place, KIND), its, dots, input_precision="ieee")
+                    dots = tl.dot(_nibbles(w, place, KIND), its, dots)
                 else:
-                    dots = tl.dot(_nibbles(w, 2 * place, KIND), its, dots, input_precision="ieee")
-                    high = tl.dot(_nibbles(w, 2 * place + 1, KIND), its, high, input_precision="ieee")
-                sums = tl.dot(ones, its, sums, input_precision="ieee")
+                    dots = tl.dot(_nibbles(w, 2 * place, KIND), its, dots)
+                    high = tl.dot(_nibbles(w, 2 * place + 1, KIND), its, high)
+                sums = tl.dot(ones, its, sums)
             total += (dots + 16 * high) * slope[:, :, None] + sums * level[:, :, None]
     result = tl.sum(total, axis=0)
     if HAS_BIAS:
@@ -138,7 +138,7 @@ def many_packed(
                 k = (chunk * PER + place) * (2 * UNIT) + j
                 its = tl.load(x + r[None, :] * K + k[:, None], mask=there[None, :] & (k < K)[:, None], other=0.0)
                 value = _values(w, place, slope, level, BITS, KIND)
-                total = tl.dot(value.to(KIND), its, total, input_precision="ieee")
+                total = tl.dot(value.to(KIND), its, total)
     if HAS_BIAS:
         total += tl.load(bias + n, mask=inside, other=0.0)[:, None]
     tl.store(y + r[None, :] * N + n[:, None], total.to(y.dtype.element_ty), mask=inside[:, None] & there[None, :])

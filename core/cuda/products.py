@@ -54,7 +54,7 @@ class Products:
         return y
 
     def grouped_product(self, x: Tensor, groups: Groups, bias: Tensor | None) -> Tensor:
-        if len(x) > self.tiles.many:
+        if len(x) > self.tiles.many or x.dtype == torch.float32:  # for which there are no tensor cores
             y = linear(x, self.unpacked(groups, x.dtype))
             return y if bias is None else y.add_(bias)
         y, few = x.new_empty(len(x), groups.rows), len(x) <= MOST_ROWS

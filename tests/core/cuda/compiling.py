@@ -1,4 +1,4 @@
-"""Compiles the Triton kernels for a GPU that need not be there: `python -m tests.core.cuda.compiling 90`.
+"""Compiles the Triton kernels for a GPU that need not be there: `python -m tests.core.cuda.compiling 90 float16`.
 
 Each is given the arguments that passes of a LLaMA-2-7B shape give it, and only compiled. Prints a line of JSON a kernel.
 """
@@ -84,13 +84,13 @@ def _groups(n: int, k: int, bits: int) -> Groups:
     return Groups(torch.empty(n, k * bits // 32, dtype=torch.int32), scales, scales, bits, 0, 128, 64, k)
 
 
-def main(capability: int, dtype: torch.dtype = torch.float16) -> None:
+def main(capability: int, dtype: torch.dtype) -> None:
     for module in (attention_kernels, pass_kernels, product_kernels):
         for name, kernel in list(vars(module).items()):
             if isinstance(kernel, triton.JITFunction) and not name.startswith("_"):
                 setattr(module, name, Compiling(kernel, capability))
     kernels = fused.Fused()
-    for rows in (1, 5, 8, 9, 100):
+    for rows in (1, 9, 100):
         x = torch.empty(rows, C, dtype=dtype)
         for bits in (4, 8):
             kernels.grouped_product(x, _groups(3 * C, C, bits), None)
@@ -112,4 +112,4 @@ def _step(kernels: fused.Fused, dtype: torch.dtype) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), getattr(torch, sys.argv[2]))

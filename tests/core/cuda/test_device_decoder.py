@@ -123,7 +123,7 @@ def test_that_rounded_weights_are_those_of_the_processor(tmp_path_factory: pytes
     for mine, its in zip(pair.steps.decoder.decoder.blocks, pair.plain.blocks, strict=True):
         assert torch.equal(mine.attention.qkv.dense(), its.attention.qkv.dense())
     found, expected = passes(pair.session(), [100, 1, 5, 44]), pair.expected()
-    assert (found - expected).abs().max() < 0.03 * expected.abs().max()  # keys and values are cached in bfloat16
+    assert (found - expected).abs().max() < 0.06 * expected.abs().max()  # activations, keys and values are bfloat16
 
 
 @pytest.mark.parametrize("weights", ["weights.name=cast", "weights.name=cast weights.dtype=float16"])

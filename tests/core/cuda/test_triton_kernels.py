@@ -85,7 +85,7 @@ def test_that_packed_products_equal_products_with_the_values(
     fused: Any, bits: int, size: int, k: int, offsets: bool, multiplied: torch.dtype
 ) -> None:
     groups, bias = groups_of(20, k, bits, size, offsets), random(20)
-    for rows in (3, 40, 130):
+    for rows in (3, 40, 130) if multiplied != torch.float32 else (3,):  # always unpacked
         x = random(rows, k, dtype=multiplied)
         expected = x.float() @ groups.values().T + bias
         assert close(fused.grouped_product(x, groups, bias), expected, multiplied)
@@ -174,12 +174,12 @@ def test_that_gates_are_those_of_torch(fused: Any, dtype: torch.dtype, activatio
     assert close(fused.gate(gate_up, activation), PLAIN.gate(gate_up.float(), activation), dtype)
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-def test_that_every_kernel_compiles_for_a_gpu_that_is_not_there(capability: int) -> None:
+@pytest.mark.parametrize(("capability", "dtype"), [(80, "bfloat16"), (90, "float16")])
+def test_that_every_kernel_compiles_for_a_gpu_that_is_not_there(capability: int, dtype: str) -> None:
     pytest.importorskip("triton", reason="triton is not installed; torch for CUDA brings it")
     root = Path(__file__).resolve().parents[3]
     settings = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "tests.core.cuda.compiling", str(capability)]
+    command = [sys.executable, "-m", "tests.core.cuda.compiling", str(capability), dtype]
     done = subprocess.run(command, cwd=root, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     told = [json.loads(line) for line in done.stdout.splitlines()]
