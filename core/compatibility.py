@@ -91,7 +91,9 @@ _FORGETS = {
 
 def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refusal]:
     if config.decoding.name != "autoregressive" and config.cache.name in _FORGETS:
-        reason = f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        reason = (
+            f"a rejected draft must be taken back, and {_FORGETS[config.cache.name]}; use cache.name=dynamic, static or off"
+        )
         yield Refusal("decoding", config.decoding.name, reason)
 
 

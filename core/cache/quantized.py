@@ -212,4 +212,3 @@ class Quantized(Cache):
     def read_nbytes(self) -> int:
         exact = self.length - self.closed * self.group
         return exact * self.layout.token_nbytes + sum(part.nbytes for blocks in self.blocks for part in blocks.held)
-

@@ -26,7 +26,9 @@ class SinksOptions:
 @dataclass(frozen=True)
 class QuantizedOptions:
     bits: int = option(4, "bits of a stored number", choices=(8, 4, 2))
-    group_size: int = option(32, "tokens whose keys share scales; values share one over twice as many channels", choices=_GROUPS)
+    group_size: int = option(
+        32, "tokens whose keys share scales; values share one over twice as many channels", choices=_GROUPS
+    )
     residual: int = option(24, "most recent tokens kept exact, at least", low=1, high=65_536, unit="tokens")
     sinks: int = option(4, "first tokens kept exact", low=0, high=65_536, unit="tokens")
 

@@ -58,8 +58,8 @@ class MarkingProbe(Probe):
     def lap(self, phase: str) -> None:
         self._set(phase)
 
-    def attention(self, layer: int, weights: np.ndarray, key_positions: np.ndarray) -> None:
-        self._probe.attention(layer, weights, key_positions)
+    def attention(self, layer: int, weights: np.ndarray, key_positions: np.ndarray, mass: np.ndarray | None = None) -> None:
+        self._probe.attention(layer, weights, key_positions, mass)
 
     def settle(self) -> None:
         """Charge the phases. The device must have come past the last mark, as it has when the logits are here."""

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import FULL, Reach
+from core.attention.mechanism import Rows
+from core.attention.showing import show_reach
+from core.cache.base import KeyValues
 from core.cuda.kernels import Kernels
-from core.cuda.plain import attention_weights
 from core.cuda.span import Span
 from core.cuda.store import Store
 from core.decoder.feed_forward import Gated
 from core.decoder.model import Attention, Decoder, RmsNorm
 from core.decoder.probe import Probe
+from core.decoder.sites import sites_of
 
 
 class DeviceDecoder:
@@ -26,6 +29,7 @@ class DeviceDecoder:
     def __init__(self, decoder: Decoder, kernels: Kernels, dtype: torch.dtype, kv_dtype: torch.dtype) -> None:
         self.decoder, self.kernels, self.traits = decoder, kernels, decoder.traits
         self.dtype, self.kv_dtype = dtype, kv_dtype
+        self.sites = sites_of(decoder, decoder.traits.context, kv_dtype)
 
     def hidden(self, tokens: Tensor, store: Store, span: Span, reaches: Sequence[Reach], probe: Probe) -> Tensor:
         """Tokens [B, T] at the span's positions, after what `store` holds, to the head's input [B · T, C].
@@ -69,11 +73,14 @@ class DeviceDecoder:
         scale, cap = self.traits.attention_scale, self.traits.attention_cap
         y = self.kernels.attend(q, keys, values, span, reach, scale, cap)
         if layer in probe.attention_layers:
-            probe.lap("attention")
-            weights = attention_weights(q[:, -probe.attention_rows :], keys, span, reach, scale, cap)
-            probe.attention(layer, weights.half().cpu().numpy(), torch.arange(span.slots, dtype=torch.int32).numpy())
-            probe.lap("capture")
+            self._show(layer, q, keys, values, span, reach, probe)
         return attention.out(y.reshape(-1, y.shape[2] * y.shape[3]).to(self.dtype))
+
+    def _show(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, span: Span, reach: Reach, probe: Probe) -> None:
+        """Hand the weights of the first sequence to the probe; they are computed on the processor, as any capture is."""
+        k, v = (part[0, :, : span.slots].cpu() for part in (keys, values))
+        kv, rows = KeyValues(k, v, torch.arange(span.slots)), Rows(span.positions.cpu(), probe)
+        show_reach(q[0].cpu(), kv, rows, self.sites[layer], reach, FULL)
 
     def _projected(self, attention: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q [B, T, H, D], k and v [B, T, G, D], normed; views of one product where nothing norms them."""

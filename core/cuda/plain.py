@@ -62,12 +62,6 @@ class Plain:
         return activation(gate) * up
 
 
-def attention_weights(q: Tensor, keys: Tensor, span: Span, reach: Reach, scale: float, cap: float) -> Tensor:
-    """Softmax weights [H, T, slots] float32 of q [1, T, H, D], for the last T of the span's tokens."""
-    keys = keys[:, :, : span.slots].repeat_interleave(q.shape[2] // keys.shape[1], dim=1)
-    return _weights(q.transpose(1, 2), keys, span.mask(reach)[-q.shape[1] :], scale, cap)[0]
-
-
 def _weights(q: Tensor, keys: Tensor, mask: Tensor, scale: float, cap: float) -> Tensor:
     """q [B, H, T, D], keys [B, H, S, D] and mask [T, S] to [B, H, T, S] float32."""
     scores = q.float() @ keys.float().transpose(2, 3) * scale

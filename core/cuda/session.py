@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.attention.softmax import stacked
+from core.attention.showing import stacked
 from core.cache.base import Layout
 from core.cuda.kernels import MOST_ROWS
 from core.cuda.marks import MarkingProbe, mark_on

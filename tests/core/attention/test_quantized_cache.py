@@ -51,7 +51,9 @@ def plain(bits: int, group: int, residual: int, sinks: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
 @pytest.mark.parametrize("options", [(8, 16, 1, 0), (4, 4, 3, 2), (2, 2, 9, 3), (2, 16, 3, 0), (4, 4, 40, 1), (4, 4, 1, 30)])
-def test_that_a_query_sees_the_codes_of_what_has_closed_before_it(chunks: list[int], options: tuple[int, int, int, int]) -> None:
+def test_that_a_query_sees_the_codes_of_what_has_closed_before_it(
+    chunks: list[int], options: tuple[int, int, int, int]
+) -> None:
     context = context_of("attention.name=full", site(), Quantized(QuantizedOptions(*options), LAYOUT))
     assert (attended(context, chunks) - plain(*options)).abs().max() < 1e-4
 

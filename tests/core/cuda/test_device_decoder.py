@@ -98,8 +98,9 @@ def test_that_attention_is_shown_as_the_plain_decoder_shows_it(llama: Pair) -> N
     session = llama.session(probe=probe)
     for first, last in ((0, 60), (60, 61), (61, 73)):
         session.forward(TOKENS[first:last], all_logits=True)
-        weights, keys = probe.take_attention()[1]
+        weights, keys, mass = probe.take_attention()[1]
         assert weights.shape[1] == last - first
+        assert mass is None  # nothing is hidden
         seen = torch.from_numpy(weights).float()
         assert (seen.sum(-1) - 1).abs().max() < 2e-3
         later = torch.from_numpy(keys)[None, :] > torch.arange(first, last)[:, None]
