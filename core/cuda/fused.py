@@ -46,8 +46,8 @@ class Fused(Products, Plain):
         cos, sin, half = (q, q, 0) if rope is None else (rope.cos, rope.sin, rope.rope.size // 2)
         steps = [stride for part in (q, k, v) for stride in part.stride()[:2]]
         pass_kernels.keep[(B * T, H + 2 * k.shape[2])](
-            q, k, v, cos, sin, positions, turned, keys, values, *steps, keys.shape[2],
-            T=T, H=H, G=k.shape[2], D=D, HALF=half, BLOCK=_power(D), num_warps=1,
+            q, k, v, cos, sin, positions, turned, keys, values, *steps, keys.shape[2], T,
+            H=H, G=k.shape[2], D=D, HALF=half, BLOCK=_power(D), num_warps=1,
         )  # fmt: skip
         return turned
 

@@ -47,8 +47,8 @@ def _turned(head, cos, sin, position, d, D: tl.constexpr, HALF: tl.constexpr):
 
 @triton.jit
 def keep(
-    q, k, v, cos, sin, positions, turned, keys, values, q_batch, q_row, k_batch, k_row, v_batch, v_row, capacity,
-    T: tl.constexpr, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
+    q, k, v, cos, sin, positions, turned, keys, values, q_batch, q_row, k_batch, k_row, v_batch, v_row, capacity, T,
+    H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """q [B, T, H, D] to `turned`; k and v [B, T, G, D] to slots `positions` of keys and values [B, G, capacity, D].
 

@@ -45,7 +45,7 @@ def _values(words, place, slope, level, BITS: tl.constexpr, KIND: tl.constexpr):
     return codes * slope[:, None] + level[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["R"])  # one row goes through the code of several
 def few_packed(
     x, words, scales, offsets, bias, y, N, R, K: tl.constexpr, CHUNKS: tl.constexpr, GROUP: tl.constexpr, GROUPS: tl.constexpr,
     BITS: tl.constexpr, ZERO: tl.constexpr, UNIT: tl.constexpr, RUN: tl.constexpr, HAS_OFFSETS: tl.constexpr,
@@ -91,7 +91,7 @@ def few_packed(
     tl.store(y + r[None, :] * N + n[:, None], result.to(y.dtype.element_ty), mask=inside[:, None] & (r < R)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["R"])  # one row goes through the code of several
 def few_dense(
     x, weight, bias, y, N, R, K: tl.constexpr, HAS_BIAS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr, PARTS: tl.constexpr, STAGES: tl.constexpr,
