@@ -9,6 +9,8 @@ from typing import Any
 
 from core.attention.states import keeps_state
 from core.config import Choice, RunConfig
+from core.cuda.found import missing
+from core.cuda.support import lacks
 from core.errors import BadInput
 from core.layers import parse_layers
 from core.models.adapters import adapter_of
@@ -201,6 +203,21 @@ def _local_engine_knows_the_architecture(config: RunConfig, info: ModelInfo) -> 
         yield Refusal("engine", "local", reason)
 
 
+def _cuda_is_there(config: RunConfig) -> Iterator[Refusal]:
+    if _asks_for_cuda(config) and (reason := missing()):
+        yield Refusal("engine", "local", f"engine.device=cuda needs an NVIDIA GPU, and {reason}; use engine.device=cpu")
+
+
+def _cuda_has_what_is_chosen(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
+    if _asks_for_cuda(config):
+        for family, name, reason in lacks(config, info):
+            yield Refusal(family, name, f"{reason}; use engine.device=cpu")
+
+
+def _asks_for_cuda(config: RunConfig) -> bool:
+    return config.engine.name == "local" and config.engine.options.device == "cuda"
+
+
 def _layers_exist(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
     for family in CATALOGUE:
         choice = config.choice(family)
@@ -318,6 +335,7 @@ _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _moefy_uses_no_more_experts_than_it_has,
     _rows_divide_blocks,
     _bitsandbytes_is_installed,
+    _cuda_is_there,
 )
 _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _local_engine_knows_the_architecture,
@@ -331,4 +349,5 @@ _ONE_MODEL: tuple[Callable[[RunConfig, ModelInfo], Iterator[Refusal]], ...] = (
     _moefy_splits_a_dense_ffn,
     _experts_needs_a_mixture,
     _speculation_needs_a_model_that_rewinds,
+    _cuda_has_what_is_chosen,
 )

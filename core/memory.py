@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from pathlib import Path
+from typing import Protocol
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -29,6 +30,16 @@ def _trim() -> None:
     """Make the allocator return what it keeps in reserve, so that resident memory is what is in use."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
+
+
+class Peak(Protocol):
+    """The peak of memory since the making of this; None where the platform does not tell."""
+
+    def bytes(self) -> int | None:
+        """Highest memory in use."""
+
+    def working(self, kv: int) -> int | None:
+        """What of it a run with `kv` bytes of keys and values took beyond these and what was there before."""
 
 
 class PeakMemory:

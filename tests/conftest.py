@@ -5,7 +5,11 @@ import tempfile
 
 import pytest
 
+from core.cuda.found import missing
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+if missing():
+    os.environ["TRITON_INTERPRET"] = "1"  # said before anything imports Triton: without a GPU its kernels are interpreted
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,8 +34,13 @@ def note(text: str) -> None:
 
 def write_json(data: Any, path: Path) -> None:
     """Raises RunFailed when the file cannot be written."""
+    write_text(dumps(data), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Raises RunFailed when the file cannot be written."""
     with replacing(path, "w") as file:
-        file.write(dumps(data))
+        file.write(text)
 
 
 class ProgressLine:

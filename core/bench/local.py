@@ -24,7 +24,7 @@ class Local(Adapter):
 
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
-        config = dataclasses.replace(RunConfig().set(job.settings), model=job.model)
+        config = dataclasses.replace(RunConfig().set(["engine.device=cpu", *job.settings]), model=job.model)
         backend = LocalBackend.load(config, silent)
         self._chunk = config.run.prefill_chunk
         self._session = backend.session(config, job.room, Probe())

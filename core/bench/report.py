@@ -28,9 +28,9 @@ Line = tuple[str, ...]
 def text_of(record: Record) -> str:
     """The tables that are printed."""
     rows = [each for each in rows_of(record) if each.metric != MFU32]
-    parts = [_heading(record), _aligned([_heads(record), *(_cells(each) for each in rows)]), INTERVAL]
+    parts = [_heading(record), aligned([_heads(record), *(_cells(each) for each in rows)]), INTERVAL]
     if ratios := _ratios(record, rows):
-        parts.append(_aligned(ratios))
+        parts.append(aligned(ratios))
     return "\n\n".join([*parts, "\n".join(_notes(record, rows))])
 
 
@@ -70,11 +70,11 @@ def _cell(spread: Spread | None, unit: str) -> str:
 
 def _between(middle: float, ends: tuple[float, float] | None) -> str:
     if ends is None or ends[0] == ends[1]:
-        return _short(middle)
-    return f"{_short(middle)} [{_short(ends[0])}–{_short(ends[1])}]"
+        return short(middle)
+    return f"{short(middle)} [{short(ends[0])}–{short(ends[1])}]"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     """Three significant digits, whole numbers in full."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
@@ -119,7 +119,8 @@ def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _aligned(lines: Sequence[Line]) -> str:
+def aligned(lines: Sequence[Line]) -> str:
+    """Cells of equal width, line by line."""
     widths = [max(map(len, cells)) for cells in zip(*lines)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 

@@ -131,7 +131,7 @@ class Joined(Linear):
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.cat([linear(x) for linear in self.linears], dim=-1)
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def parts(self) -> list[Part] | None:
         lists = [linear.parts() for linear in self.linears]

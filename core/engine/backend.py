@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from core.hardware import measured_bandwidth, memory_budget
+from core.memory import Peak, PeakMemory
+
 if TYPE_CHECKING:
     import torch
 
@@ -74,11 +77,24 @@ class Backend(ABC):
     info: ModelInfo
     tokenizer: Tokenizer
     weight_bytes: int  # resident
+    device: str = "cpu"  # what runs it, as a person reads it
 
     @property
     def pass_bytes(self) -> int:
         """Weight bytes that one decode pass of one token reads: the active experts alone, no embedding but for a tied head."""
         return self.weight_bytes
+
+    def peak_memory(self) -> Peak:
+        """The peak of the memory that the model runs in, from now on."""
+        return PeakMemory()
+
+    def memory_budget(self) -> int:
+        """Bytes of it that there are for this process."""
+        return memory_budget()
+
+    def bandwidth(self) -> float | None:
+        """Bytes per second that are read from it, as measured."""
+        return measured_bandwidth()
 
     @abstractmethod
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> Session:

@@ -18,9 +18,9 @@ from core.engine.watch import Clock, Watch
 from core.environment import environment
 from core.errors import BadInput, RunFailed
 from core.events import Event, Inspect, Loaded, LoadProgress, Memory, RunFinished, RunRequest, RunStarted
-from core.hardware import measured_bandwidth, memory_budget
+from core.hardware import memory_budget
 from core.layers import parse_layers
-from core.memory import PeakMemory
+from core.memory import Peak
 from core.models.find import describe, locate, resolve
 from core.models.info import ModelInfo
 from core.quality.measure import measure_quality
@@ -125,7 +125,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _generated(
     prepared: Prepared, request: RunRequest, inspected: tuple[int, ...], stop: Stop, clock: Clock
 ) -> Iterator[Event]:
-    backend, peak, about = prepared.backend, PeakMemory(), environment()
+    backend = prepared.backend
+    peak, about = backend.peak_memory(), environment() | {"device": backend.device}
     watch = Watch(stop, inspected, request.inspect.routing)
     clock.start()
     ids = prompt_ids(request, backend.tokenizer, backend.info)
@@ -141,11 +142,11 @@ def _attention_layers(inspect: Inspect, info: ModelInfo) -> tuple[int, ...]:
     return parse_layers(inspect.attention_layers, info.layers) if inspect.attention_layers else ()
 
 
-def _finished(generation: Generation, prepared: Prepared, peak: PeakMemory) -> RunFinished:
+def _finished(generation: Generation, prepared: Prepared, peak: Peak) -> RunFinished:
     backend, kv = prepared.backend, generation.session.kv_bytes
-    memory = Memory(backend.weight_bytes, kv, peak.working(kv), 0, peak.bytes(), memory_budget())
+    memory = Memory(backend.weight_bytes, kv, peak.working(kv), 0, peak.bytes(), backend.memory_budget())
     assert generation.reason is not None
     step_bytes = backend.pass_bytes + generation.kv_read / max(1, len(generation.steps) - 1)
-    cost = Cost(memory, prepared.seconds * 1000, step_bytes, measured_bandwidth())
+    cost = Cost(memory, prepared.seconds * 1000, step_bytes, backend.bandwidth())
     numbers = metrics(generation.steps, generation.rounds, generation.prompt, cost, generation.adopted)
     return RunFinished(generation.reason, generation.stream.text, numbers, memory)

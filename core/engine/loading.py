@@ -14,7 +14,10 @@ from threading import Thread, current_thread
 from time import perf_counter
 from typing import TypeVar
 
+import torch
+
 from core.config import RunConfig
+from core.cuda.support import device_of
 from core.engine.backend import Backend, Progress, Stop, Stopped
 from core.events import LoadProgress
 from core.hardware import memory_available
@@ -65,7 +68,7 @@ class Prepareds:
     def make_room(self, config: RunConfig, info: ModelInfo) -> None:
         """Let go of models, the least recently used first, until the next one fits or none is left."""
         needed = _ROOM * weight_bytes(config, info)
-        while self._kept and memory_available() < needed:
+        while self._kept and _free(config, info) < needed:
             self._kept.popitem(last=False)
             give_back()
 
@@ -75,9 +78,21 @@ class Prepareds:
         give_back()
 
 
+def _free(config: RunConfig, info: ModelInfo) -> int:
+    """Bytes left where the model will run."""
+    if _device(config, info) == "cpu" or not torch.cuda.is_available():
+        return memory_available()
+    torch.cuda.empty_cache()  # what models let go of, torch keeps for itself
+    return torch.cuda.mem_get_info()[0]
+
+
+def _device(config: RunConfig, info: ModelInfo) -> str:
+    return device_of(config, info) if config.engine.name == "local" else "cpu"
+
+
 def _key(config: RunConfig, info: ModelInfo) -> Hashable:
-    """The choices that shape the loaded weights, and the state of the files they come from."""
-    return state_of(Path(info.path)), config.heads, config.ffn, config.weights, config.engine
+    """The choices that shape the loaded weights, the device that they lie on, and the state of the files they come from."""
+    return state_of(Path(info.path)), config.heads, config.ffn, config.weights, config.engine, _device(config, info)
 
 
 def state_of(path: Path) -> Hashable:

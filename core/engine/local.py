@@ -13,18 +13,17 @@ from core.attention.context import Context
 from core.attention.mechanism import mechanisms
 from core.cache.off import Off
 from core.config import RunConfig
+from core.cuda.backend import DeviceBackend, goes_to_gpu
 from core.decoder.build import Weights, build
 from core.decoder.fused.prompt import Prompt
 from core.decoder.fused.runner import Fused
 from core.decoder.fused.runner import enabled as fused_enabled
 from core.decoder.model import Decoder
-from core.decoder.plan import plan_of
-from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
 from core.decoder.sites import expansions_of, layout_of, sites_of
 from core.engine.backend import Backend, Progress, Session
+from core.engine.planned import Planned
 from core.events import CacheChanged
-from core.models.find import open_checkpoint
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
 from core.weights.store import Stored
@@ -47,20 +46,14 @@ class LocalBackend(Backend):
         return self.decoder.active_nbytes
 
     @classmethod
-    def load(cls, config: RunConfig, progress: Progress) -> LocalBackend:
-        progress("reading", 0, 1)
-        checkpoint = open_checkpoint(config.model)
-        plan = plan_of(checkpoint)
-        progress("tokenizer", 0, 1)
-        tokenizer = Tokenizer.of(checkpoint)
-        preparation = Preparation(checkpoint, tokenizer, progress)
-        for family in ("heads", "ffn"):
-            choice = config.choice(family)
-            progress(family, 0, 1)
-            choice.technique.load()(choice.options, plan, preparation)
+    def load(cls, config: RunConfig, progress: Progress) -> Backend:
+        planned = Planned.of(config, progress)
+        if goes_to_gpu(config, planned.checkpoint.info):
+            return DeviceBackend.of(planned, config, torch.device("cuda"), progress)
+        checkpoint, plan = planned.checkpoint, planned.plan
         technique: Weights = config.weights.technique.load()(config.weights.options, plan)
         stored = Stored.of(technique, config, Path(checkpoint.info.path))
-        backend = cls(checkpoint.info, tokenizer, build(plan, stored or technique, progress), technique.kv_dtype)
+        backend = cls(checkpoint.info, planned.tokenizer, build(plan, stored or technique, progress), technique.kv_dtype)
         if stored is not None:
             progress("keeping", 0, 1)
             stored.save()

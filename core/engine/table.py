@@ -1,6 +1,16 @@
 """Engines: what runs the model."""
 
-from core.technique import LOSSLESS, Technique
+from dataclasses import dataclass
+
+from core.technique import LOSSLESS, Technique, option
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    device: str = option(
+        "auto", "where the model runs; auto takes a GPU that has all chosen techniques", choices=("auto", "cpu", "cuda")
+    )
+
 
 TECHNIQUES = (
     Technique(
@@ -10,6 +20,7 @@ TECHNIQUES = (
         LOSSLESS,
         "core/decoder",
         "core.engine.local:LocalBackend",
+        LocalOptions,
     ),
     Technique(
         "engine",

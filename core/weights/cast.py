@@ -9,6 +9,7 @@ import torch
 from core.decoder.linear import Dense, Linear
 from core.decoder.plan import Plan, Source
 from core.models.checkpoint import StoredTensor
+from core.weights.form import PROCESSOR, Form
 from core.weights.gguf_codes import QUANTIZED, codes_of
 from core.weights.table import CastOptions
 
@@ -16,11 +17,12 @@ from core.weights.table import CastOptions
 class Cast:
     """Every matrix in one dtype, which is also the dtype of the products and of the KV cache."""
 
-    def __init__(self, options: CastOptions, plan: Plan) -> None:
+    def __init__(self, options: CastOptions, plan: Plan, form: Form = PROCESSOR) -> None:
+        self.form = form
         self.dtype = self.kv_dtype = getattr(torch, options.dtype)
 
     def linear(self, sources: Sequence[Source], bias: torch.Tensor | None, layer: int | None) -> Linear:
-        return Dense(torch.cat([source.dense(self.dtype) for source in sources]), bias)
+        return self.form.dense(torch.cat([source.dense(self.dtype) for source in sources]), bias)
 
     def embedding(self, source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
         return stored_rows(source)

@@ -12,15 +12,16 @@ from core.decoder.linear import Linear
 from core.decoder.plan import Plan, Source
 from core.layers import parse_layers
 from core.technique import NoOptions
+from core.weights.form import PROCESSOR, Form
 from core.weights.native import Native
 
 
 class ChosenLayers(ABC):
     """The matrices of the layers that `layers` selects go through `quantized`; the head and the others are native."""
 
-    def __init__(self, layers: str, plan: Plan) -> None:
+    def __init__(self, layers: str, plan: Plan, form: Form = PROCESSOR) -> None:
         self.layers = frozenset(parse_layers(layers, plan.traits.layers))
-        self.rest = Native(NoOptions(), plan)
+        self.rest = Native(NoOptions(), plan, form)
         self.kv_dtype = self.rest.kv_dtype
 
     def linear(self, sources: Sequence[Source], bias: Tensor | None, layer: int | None) -> Linear:

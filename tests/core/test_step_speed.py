@@ -32,7 +32,7 @@ def sessions() -> Iterator[tuple[Session, Session]]:
 def _session(patch: pytest.MonkeyPatch | None = None) -> Session:
     if patch is not None:
         patch.setenv("INFERENCE_PLAYGROUND_FUSED", "0")
-    backend = LocalBackend.load(RunConfig(), silent)
+    backend = LocalBackend.load(RunConfig().set(["engine.device=cpu"]), silent)
     assert (backend.fused is None) == (patch is not None)
     session = backend.session(RunConfig(), CONTEXT + STEPS, Probe())
     session.forward(list(range(100, 100 + CONTEXT)))

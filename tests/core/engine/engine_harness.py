@@ -62,7 +62,10 @@ class Harness:
 
     def __init__(self, engine: Engine, model: Path, choice: str) -> None:
         self.engine = engine
-        self.config = RunConfig(model=str(model)).set([f"engine.name={choice}", "run.ignore_eos=true", "run.max_new_tokens=24"])
+        place = ["engine.device=cpu"] if choice == "local" else []  # core/cuda has tests of its own
+        self.config = RunConfig(model=str(model)).set(
+            [f"engine.name={choice}", *place, "run.ignore_eos=true", "run.max_new_tokens=24"]
+        )
 
     def request(self, prompt: str = "the cat sat on the", *settings: str, **fields: object) -> RunRequest:
         return RunRequest(self.config.set(settings), prompt, **{"chat": False, **fields})  # type: ignore[arg-type]

@@ -14,7 +14,8 @@ from core.technique import NoOptions
 from core.weights.gguf_codes import QUANTIZED
 from core.weights.native import Native
 from core.weights.packed import Packed
-from core.weights.rtn import Rtn, quantize
+from core.weights.rounding import quantize
+from core.weights.rtn import Rtn
 from core.weights.table import RtnOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,8 @@ from core.decoder.linear import Joined, Linear
 from core.decoder.plan import Computed, Plan, Source
 from core.weights import store
 from core.weights.packed import Packed
-from core.weights.rtn import Rtn, quantize
+from core.weights.rounding import quantize
+from core.weights.rtn import Rtn
 from core.weights.store import Stored
 from core.weights.table import RtnOptions
 

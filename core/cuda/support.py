@@ -1,0 +1,47 @@
+"""Which device runs a configuration, and which techniques have a CUDA form. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from core.config import RunConfig
+from core.cuda.found import missing
+from core.models.info import ModelInfo
+
+Lack = tuple[str, str, str]  # family, name, why
+
+_FORMS = {
+    "attention": ("full", "window", "sink_window"),
+    "cache": ("dynamic", "static"),
+    "weights": ("native", "cast", "rtn"),
+    "ffn": ("dense",),
+}
+_BITS, _GROUPS = (4, 8), 16  # widths of packed codes, and what the size of a group must be a multiple of
+
+
+def device_of(config: RunConfig, info: ModelInfo) -> Literal["cpu", "cuda"]:
+    """Where the local engine runs `config`: as it says; with `auto` on CUDA if there is one and it has all that is chosen."""
+    device = config.engine.options.device
+    if device != "auto":
+        return "cuda" if device == "cuda" else "cpu"
+    return "cpu" if missing() or any(lacks(config, info)) else "cuda"
+
+
+def lacks(config: RunConfig, info: ModelInfo | None) -> Iterator[Lack]:
+    """What of `config` has no CUDA form, and why."""
+    for family, names in _FORMS.items():
+        name = config.choice(family).name
+        if name not in names:
+            yield family, name, f"{name} has no CUDA form ({', '.join(names)} do)"
+    options = config.weights.options
+    if config.weights.name == "rtn" and options.bits not in _BITS:
+        yield "weights", "rtn", f"packed weights on CUDA have 4 or 8 bits, not {options.bits}"
+    if config.weights.name == "rtn" and options.group_size % _GROUPS:
+        yield (
+            "weights",
+            "rtn",
+            f"groups on CUDA are multiples of {_GROUPS} weights, and weights.group_size={options.group_size}",
+        )
+    if info is not None and info.experts:
+        yield "engine", "local", f"{info.name} is a mixture of experts, which has no CUDA form"

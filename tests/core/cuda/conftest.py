@@ -1,0 +1,33 @@
+"""Where the tests of the GPU path run: on a GPU where there is one, else on the processor with Triton's interpreter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+HAS_GPU = torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """The GPU; skips the test without one."""
+    if not HAS_GPU:
+        pytest.skip("no CUDA device")
+    return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where Triton's kernels can be called."""
+    return torch.device("cuda" if HAS_GPU else "cpu")
+
+
+@pytest.fixture(scope="session")
+def fused() -> Any:
+    """The operations in Triton; without a GPU they are interpreted (tests/conftest.py)."""
+    pytest.importorskip("triton", reason="triton is not installed; torch for CUDA brings it")
+    from core.cuda.fused import Fused
+
+    return Fused()
