@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from core.attention.mechanism import Rows, Site, Store
-from core.attention.softmax import Softmax, attention_weights
+from core.attention.scores import attention_weights
+from core.attention.softmax import Softmax
 from core.calibration import calibration_tokens
 from core.decoder.at_work import Watched, decoder_as_stored, read_through
 from core.decoder.model import Attention
@@ -101,7 +102,8 @@ class _Sums:
     def add(self, _x: Tensor, y: Tensor) -> None:
         """Take what the projections gave, y [T, (H + 2·G)·D]."""
         q, kv = torch.tensor_split(y, [self.attention.out.in_features], dim=-1)
-        kv, heads = kv.double(), self.attention.headed(q, self.attention.q_norm).transpose(0, 1).double()  # [H, T, D]
+        heads = self.attention.headed(q, self.attention.q_norm).transpose(0, 1)  # [H, T, D]
+        kv = kv.double()  # whose mean is much larger than what varies
         self.count += len(kv)
         self.first += kv.sum(dim=0)
         self.second += kv.T @ kv
@@ -109,7 +111,7 @@ class _Sums:
 
     def add_mixed(self, values: Tensor) -> None:
         """Take values of all KV heads [H, T, G·D] as each query head mixes them."""
-        mixed = values.flatten(0, 1).double()
+        mixed = values.flatten(0, 1)
         self.mixed += mixed.T @ mixed
 
 
