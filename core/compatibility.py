@@ -101,11 +101,10 @@ def _speculation_needs_a_cache_that_rewinds(config: RunConfig) -> Iterator[Refus
         yield Refusal("decoding", config.decoding.name, reason)
 
 
-# Attention that any cache can serve, and what other attention would need of the caches that only serve this.
-_SOFTMAX = ("full", "window", "sink_window")
+# What attention that keeps a state of its own cannot give to these caches in its layers.
 _SERVES_SOFTMAX = {
     "sinks": "the sinks cache turns sinks and queries to positions of its own",
-    "quantized": "a pass of many rows finds some tokens both exact and coded in the quantized cache",
+    "quantized": "the quantized cache codes the keys of every layer",
     "h2o": "the h2o cache must be told of all attention weights",
     "snapkv": "the snapkv cache must be told of the attention weights of the prompt",
 }
@@ -113,9 +112,15 @@ _SERVES_SOFTMAX = {
 
 def _caches_that_need_softmax_have_it(config: RunConfig) -> Iterator[Refusal]:
     name = config.cache.name
-    if name in _SERVES_SOFTMAX and config.attention.name not in _SOFTMAX:
+    if name in _SERVES_SOFTMAX and keeps_state(config.attention):
         reason = f"{_SERVES_SOFTMAX[name]}, which {config.attention.name} does not provide for"
-        yield Refusal("cache", name, f"{reason}; use cache.name=dynamic, or attention.name={', '.join(_SOFTMAX)}")
+        yield Refusal("cache", name, f"{reason}; use cache.name=dynamic, or attention.name=full")
+
+
+def _sinks_are_chosen_once(config: RunConfig) -> Iterator[Refusal]:
+    if config.cache.name == "sinks" and config.attention.name == "sink_window":
+        reason = "the sinks cache already keeps sinks and a window, at positions of its own"
+        yield Refusal("attention", "sink_window", f"{reason}; use attention.name=full, or cache.name=dynamic")
 
 
 def _recent_tokens_fit_the_budget(config: RunConfig) -> Iterator[Refusal]:
@@ -330,6 +335,7 @@ _ANY_MODEL: tuple[Callable[[RunConfig], Iterator[Refusal]], ...] = (
     _transformers_engine_runs_the_model_as_it_is,
     _speculation_needs_a_cache_that_rewinds,
     _caches_that_need_softmax_have_it,
+    _sinks_are_chosen_once,
     _recent_tokens_fit_the_budget,
     _latents_need_a_cache_that_takes_any_numbers,
     _moefy_uses_no_more_experts_than_it_has,

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.attention.mask import FULL
 from core.attention.mechanism import Rows, Site, Store
-from core.attention.scores import attention_weights
+from core.attention.scores import scores_of, visible, weights_of
 from core.attention.softmax import Softmax
 from core.calibration import calibration_tokens
 from core.decoder.at_work import Watched, decoder_as_stored, read_through
@@ -124,8 +125,9 @@ class _Heard(Softmax):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
         kv = store.update(k, v)
-        weights = attention_weights(q, kv, rows.positions, self.reach, self.site)  # [H, T, S]
-        mixed = weights @ kv.values.float().transpose(0, 1).flatten(1)  # [H, T, G·D]
+        seen = visible(self.reach or FULL, rows.positions, kv)
+        weights, _ = weights_of(scores_of(q, kv, self.site), seen, seen)  # [H, T, S]
+        mixed: Tensor = weights @ kv.values.float().transpose(0, 1).flatten(1)  # [H, T, G·D]
         self.sums.add_mixed(mixed)
         H, G = self.site.query_heads, self.site.kv_heads
         heads = mixed.reshape(H, len(q), G, -1)
