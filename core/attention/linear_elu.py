@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import log, sqrt
-
 import torch
 from torch import Tensor
 
@@ -13,21 +11,17 @@ from core.attention.table import LinearEluOptions
 
 
 class EluFeatures:
-    """φ(x) = (elu(x√scale) + 1) / √D, where elu(x) + 1 is x + 1 over zero and exp(x) under it.
+    """φ(x) = elu(x) + 1: x + 1 over zero and exp(x) under it."""
 
-    So a key of zeros weighs as much as it would by softmax: the exact keys and the others are in one unit.
-    """
-
-    def __init__(self, head_size: int, scale: float) -> None:
-        self.count, self.scale = head_size, scale
+    def __init__(self, head_size: int) -> None:
+        self.count = head_size
 
     def queries(self, q: Tensor) -> Tensor:
-        x = q * sqrt(self.scale)
-        return torch.where(x < 0, x, x.clamp_min(0).log1p()) - log(self.count) / 2
+        return torch.where(q < 0, q, q.clamp_min(0).log1p())
 
     keys = queries
 
 
 def linear_elu(options: LinearEluOptions, site: Site) -> Mechanism:
     """Linear attention in a layer."""
-    return linear_attention(site, lambda: EluFeatures(site.head_size, site.scale), options.window, options.sinks)
+    return linear_attention(site, lambda: EluFeatures(site.head_size), options.window, options.sinks)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache
-from time import sleep
 
 
 @cache
@@ -20,60 +19,31 @@ class Crew:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._work: Callable[[int], None] | None = None
-        self._start, self._done = _closed(threads - 1), _closed(threads - 1)
-        self._pass, self._ended = 0, [0] * (threads - 1)
-        for index in range(threads - 1):
-            threading.Thread(target=self._help, args=(index,), name=f"decode-{index + 1}", daemon=True).start()
+        self._start = [threading.Semaphore(0) for _ in range(threads - 1)]
+        self._done = threading.Semaphore(0)
+        for index, start in enumerate(self._start):
+            threading.Thread(target=self._help, args=(index + 1, start), name=f"decode-{index + 1}", daemon=True).start()
 
-    def run(self, work: Callable[[int], None], rescue: Callable[[], None] | None = None) -> None:
-        """Call work(thread) on every thread at once; returns when all are done.
-
-        rescue: what the caller does in place of the rest of its part when an error or Ctrl+C ends that, which may be before
-        it began; for work in whose middle the helpers wait for the caller.
-        """
-        self._work, self._pass = work, self._pass + 1
-        asleep = iter(self._start)
+    def run(self, work: Callable[[int], None]) -> None:
+        """Call work(thread) on every thread at once; returns when all are done."""
+        self._work = work
+        for start in self._start:
+            start.release()
         try:
-            for start in asleep:
-                start.release()
             work(0)
-            for done in self._done:
-                done.acquire()
-        except BaseException:
-            for start in asleep:
-                start.release()
-            if rescue is not None:
-                rescue()
-            self._settle()
-            raise
         finally:
+            for _ in self._start:
+                self._done.acquire()
             self._work = None  # it holds a model, which must be free to go
-
-    def _settle(self) -> None:
-        """Wait for every helper, of whom some were perhaps waited for already."""
-        while any(ended != self._pass for ended in self._ended):
-            sleep(1e-4)
-        for done in self._done:
-            done.acquire(blocking=False)
 
     def share(self, count: int, work: Callable[[int, int], None]) -> None:
         """Call work(first, last) on every thread for its part of `count` rows or blocks."""
         ends = [count * thread // self.threads for thread in range(self.threads + 1)]
         self.run(lambda thread: work(ends[thread], ends[thread + 1]))
 
-    def _help(self, index: int) -> None:
+    def _help(self, thread: int, start: threading.Semaphore) -> None:
         while True:
-            self._start[index].acquire()
-            number = self._pass
+            start.acquire()
             assert self._work is not None
-            self._work(index + 1)
-            self._done[index].release()
-            self._ended[index] = number
-
-
-def _closed(count: int) -> list[threading.Lock]:
-    """Locks that the first to acquire waits for. They are released and acquired in one step, which no signal divides."""
-    locks = [threading.Lock() for _ in range(count)]
-    for lock in locks:
-        lock.acquire()
-    return locks
+            self._work(thread)
+            self._done.release()

@@ -13,6 +13,7 @@ Lack = tuple[str, str, str]  # family, name, why
 
 _FORMS = {
     "attention": ("full", "window", "sink_window"),
+    "heads": ("as_trained", "kv_sharing"),
     "cache": ("dynamic", "static"),
     "weights": ("native", "cast", "rtn"),
     "ffn": ("dense",),

@@ -6,9 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from core.attention.context import Context
-from core.attention.mechanism import Mechanism, Site
-from core.attention.softmax import Softmax
 from core.cache.base import Layout
 from core.cache.off import Off
 from core.decoder.build import build
@@ -17,7 +14,7 @@ from core.decoder.model import Decoder
 from core.decoder.plan import Plan, plan_of
 from core.decoder.preparation import Preparation
 from core.decoder.probe import Probe
-from core.decoder.sites import sites_of
+from core.decoder.sites import softmax_over
 from core.technique import NoOptions
 from core.weights.native import Native
 
@@ -28,13 +25,12 @@ def decoder_as_stored(preparation: Preparation, progress: Callable[[], None]) ->
     return plan, build(plan, Native(NoOptions(), plan), lambda *_: progress())
 
 
-def read_through(decoder: Decoder, tokens: list[int], attends: Callable[[Site], Mechanism] = Softmax) -> None:
-    """Let `decoder` read `tokens` in one pass, each layer by what `attends` makes of it; what comes out is forgotten."""
+def read_through(decoder: Decoder, tokens: list[int]) -> None:
+    """Let `decoder` read `tokens` in one pass; what comes out is forgotten."""
     heads = tuple(block.attention.kv_heads for block in decoder.blocks)
     layout = Layout(heads, decoder.traits.head_size, len(tokens), torch.float32)
     with torch.inference_mode():
-        found = [attends(site) for site in sites_of(decoder, len(tokens), torch.float32)]
-        decoder.forward(torch.tensor(tokens), Context(Off(NoOptions(), layout), found), Probe())
+        decoder.forward(torch.tensor(tokens), softmax_over(decoder, Off(NoOptions(), layout)), Probe())
 
 
 class Watched(Linear):

@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from core.files import replacing
-from core.models.safetensors_header import read_header
+from core.models.safetensors_folder import read_header
 
 
 def write(tensors: Mapping[str, Tensor], log: Mapping[str, Any], path: Path) -> None:

@@ -134,5 +134,5 @@ def _log(name: str, settings: Settings, layers: list[dict[str, Any]], seconds: f
         "loss": "KL divergence of a query's weights from those of the trained attention, in nats, on a sequence not trained on",
         "layers": layers,
         "seconds": round(seconds, 1),
-        "versions": environment()["versions"],
+        "environment": environment(),
     }

@@ -13,7 +13,7 @@ from core.decoder.traits import Traits
 from core.errors import BadInput
 from core.heads.importance import importance
 from core.heads.least_squares import join_keys, join_values, shared_keys, shared_values
-from core.heads.moments import VERSION, Moments, moments
+from core.heads.moments import Moments, moments
 from core.heads.repair import repair
 from core.heads.table import KvSharingOptions
 from core.layers import parse_layers
@@ -38,7 +38,7 @@ def apply(options: KvSharingOptions, plan: Plan, preparation: Preparation) -> No
         for index in layers:
             _share(plan.layers[index], options, plan.traits)
     if fewer and options.repair:
-        repair(preparation, plan, layers, (options.kv_heads, options.pool, VERSION))
+        repair(preparation, plan, layers, (options.kv_heads, options.pool))
 
 
 def check(kv_heads: int, query_heads: int, trained: int) -> None:
@@ -58,8 +58,7 @@ def _join(plan: Plan, index: int, seen: Moments, options: KvSharingOptions) -> N
     second = seen.covariance + seen.mean[:, None] * seen.mean
     together, size = layer.kv_heads // options.kv_heads, layer.kv_heads * plan.traits.head_size
     groups = torch.arange(2 * size).reshape(2, options.kv_heads, -1)  # places of keys and of values
-    keys = [(second[own][:, own], weights[own][:, own]) for own in groups[0]]
-    values = [(seen.mixed[own - size][:, own - size], weights[own][:, own]) for own in groups[1]]
+    keys, values = ([(second[own][:, own], weights[own][:, own]) for own in part] for part in groups)
     join_values(layer, [shared_values(*one, together) for one in values])
     if plan.traits.qk_norm == "none":
         rotated = 0 if rope is None else rope.size

@@ -9,9 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.attention.mechanism import Rows, Site, Store
-from core.attention.scores import attention_weights
-from core.attention.softmax import Softmax
 from core.calibration import calibration_tokens
 from core.decoder.at_work import Watched, decoder_as_stored, read_through
 from core.decoder.model import Attention
@@ -19,7 +16,7 @@ from core.decoder.preparation import Preparation
 from core.decoder.traits import traits_of
 from core.learned import Arrays, learned
 
-VERSION = 2  # of what is learned and how
+_VERSION = 1  # of what is learned and how
 _WINDOWS, _TOKENS = 4, 1024  # texts that are read, and tokens of each
 
 
@@ -27,14 +24,12 @@ _WINDOWS, _TOKENS = 4, 1024  # texts that are read, and tokens of each
 class Moments:
     """Of one layer, float64. Keys and values as W_k and W_v give them: mean [2·G·D], covariance [2·G·D, 2·G·D].
 
-    queries: second moment of each head's queries, normed and not rotated, [H, D, D]. mixed: second moment of the values of all
-    KV heads [G·D, G·D] as query heads mix them, by the weights of their attention.
+    queries: second moment of each head's queries, normed and not rotated, [H, D, D].
     """
 
     mean: Tensor
     covariance: Tensor
     queries: Tensor
-    mixed: Tensor
 
 
 def moments(preparation: Preparation, layers: Sequence[int]) -> list[Moments]:
@@ -42,18 +37,13 @@ def moments(preparation: Preparation, layers: Sequence[int]) -> list[Moments]:
     traits = traits_of(preparation.checkpoint.config)
     D = traits.head_size
     size = 2 * traits.kv_heads * D
-    shapes = {
-        "mean": (size,),
-        "covariance": (size, size),
-        "queries": (traits.query_heads, D, D),
-        "mixed": (size // 2, size // 2),
-    }
+    shapes = {"mean": (size,), "covariance": (size, size), "queries": (traits.query_heads, D, D)}
 
     def fits(arrays: Arrays) -> bool:
         return all(arrays[f"{name}{layer}"].shape == shape for name, shape in shapes.items() for layer in range(traits.layers))
 
     path = Path(preparation.checkpoint.info.path)
-    settings = VERSION, _WINDOWS, _TOKENS
+    settings = _VERSION, _WINDOWS, _TOKENS
     arrays = learned("heads", path, settings, lambda: _learned(preparation), fits)
     return [Moments(*(arrays[f"{name}{layer}"].double() for name in shapes)) for layer in layers]
 
@@ -73,7 +63,7 @@ def _learned(preparation: Preparation) -> Arrays:
     tokens = calibration_tokens(preparation.tokenizer, _WINDOWS * length)
     for window in range(0, len(tokens), length):
         progress(window // length + 1)
-        read_through(decoder, tokens[window : window + length], lambda site: _Heard(site, sums[site.layer]))
+        read_through(decoder, tokens[window : window + length])
     progress(_WINDOWS + 1)
     return _arrays(sums)
 
@@ -84,7 +74,7 @@ def _arrays(sums: Sequence[_Sums]) -> Arrays:
         mean = one.first / one.count
         covariance = one.second / one.count - mean[:, None] * mean
         found |= {f"mean{layer}": mean.float(), f"covariance{layer}": covariance.float()}
-        found |= {f"queries{layer}": (one.queries / one.count).float(), f"mixed{layer}": (one.mixed / one.count).float()}
+        found |= {f"queries{layer}": (one.queries / one.count).float()}
     return found
 
 
@@ -97,36 +87,12 @@ class _Sums:
         size = attention.qkv.out_features - width
         self.first, self.second = torch.zeros(size).double(), torch.zeros(size, size).double()
         self.queries = torch.zeros(H, width // H, width // H).double()
-        self.mixed = torch.zeros(size // 2, size // 2).double()
 
     def add(self, _x: Tensor, y: Tensor) -> None:
         """Take what the projections gave, y [T, (H + 2·G)·D]."""
         q, kv = torch.tensor_split(y, [self.attention.out.in_features], dim=-1)
-        heads = self.attention.headed(q, self.attention.q_norm).transpose(0, 1)  # [H, T, D]
-        kv = kv.double()  # whose mean is much larger than what varies
+        kv, heads = kv.double(), self.attention.headed(q, self.attention.q_norm).transpose(0, 1).double()  # [H, T, D]
         self.count += len(kv)
         self.first += kv.sum(dim=0)
         self.second += kv.T @ kv
         self.queries += heads.transpose(1, 2) @ heads
-
-    def add_mixed(self, values: Tensor) -> None:
-        """Take values of all KV heads [H, T, G·D] as each query head mixes them."""
-        mixed = values.flatten(0, 1)
-        self.mixed += mixed.T @ mixed
-
-
-class _Heard(Softmax):
-    """The trained attention, which notes what its weights would make of the values of every KV head."""
-
-    def __init__(self, site: Site, sums: _Sums) -> None:
-        super().__init__(site)
-        self.sums = sums
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        kv = store.update(k, v)
-        weights = attention_weights(q, kv, rows.positions, self.reach, self.site)  # [H, T, S]
-        mixed = weights @ kv.values.float().transpose(0, 1).flatten(1)  # [H, T, G·D]
-        self.sums.add_mixed(mixed)
-        H, G = self.site.query_heads, self.site.kv_heads
-        heads = mixed.reshape(H, len(q), G, -1)
-        return heads[torch.arange(H), :, torch.arange(H) // (H // G)].transpose(0, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import BadInput
 from core.folders import cache_folder
 from core.models.info import ModelInfo
-from core.models.safetensors_header import read_header
+from core.models.safetensors_folder import read_header
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "adapters"
 _EDGE = 2**20  # bytes that are read at each end of a file of weights

@@ -7,8 +7,8 @@ from dataclasses import replace
 from time import process_time
 
 import pytest
-from PySide6.QtCore import QPoint
-from PySide6.QtGui import QColor
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QColor, QGuiApplication
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -21,6 +21,16 @@ from widgets.streams import StreamsView, StreamView
 from widgets.token_colours import Shades, latency_range
 
 SPECULATIVE = RunConfig().set(["decoding.name=prompt_lookup"])
+
+
+@pytest.fixture
+def view(qtbot: QtBot, qapp: QApplication) -> StreamView:
+    theme.apply(qapp, "dark")
+    made = StreamView()
+    made.resize(480, 400)
+    qtbot.addWidget(made)
+    made.show()
+    return made
 
 
 def grown(trace: Trace, count: int) -> None:
@@ -136,6 +146,58 @@ def test_that_rejected_drafts_stand_before_the_token_that_replaced_them(view: St
     assert view.tokens.selected_text() == "".join(token.text for token in trace.all_tokens)
 
 
+def test_that_arrow_keys_walk_tokens_and_tell_assistive_technology(qtbot: QtBot, view: StreamView) -> None:
+    view.set_trace(make_trace())
+    with qtbot.waitSignal(view.cursor_moved) as moved:
+        qtbot.keyClick(view.tokens, Qt.Key.Key_Home, Qt.KeyboardModifier.ControlModifier)
+    assert moved.args == [0]
+    qtbot.keyClick(view.tokens, Qt.Key.Key_Right)
+    assert view.tokens.accessibleDescription().startswith("token ␣in, id")
+    qtbot.keyClick(view.tokens, Qt.Key.Key_Right, Qt.KeyboardModifier.ShiftModifier)
+    qtbot.keyClick(view.tokens, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    assert QGuiApplication.clipboard().text() == " in one"
+    qtbot.keyClick(view.tokens, Qt.Key.Key_Down)
+    assert view.tokens.marks.selection is None
+
+
+def test_that_enter_opens_the_alternatives_and_enter_again_continues_from_one(qtbot: QtBot, view: StreamView) -> None:
+    trace = make_trace()
+    view.set_trace(trace)
+    view.tokens.set_cursor(20)
+    qtbot.keyClick(view.tokens, Qt.Key.Key_Return)
+    card = view._card
+    assert card is not None
+    assert card.isVisible()
+    assert card.alternatives.count() == 10
+    card.alternatives.setCurrentRow(1)
+    with qtbot.waitSignal(view.continue_from) as chosen:
+        qtbot.keyClick(card.alternatives, Qt.Key.Key_Return)
+    top = trace.all_tokens[20].top_ids
+    assert top is not None
+    assert chosen.args == [20, int(top[1])]
+    assert not card.isVisible()
+
+
+def test_that_clicking_an_alternative_emits_once(qtbot: QtBot, view: StreamView) -> None:
+    view.set_trace(make_trace())
+    qtbot.mouseClick(view.tokens.viewport(), Qt.MouseButton.LeftButton, pos=view.tokens.item_box(25).center())
+    card, chosen = view._card, []
+    assert card is not None
+    view.continue_from.connect(lambda *args: chosen.append(args))
+    row = card.alternatives.visualItemRect(card.alternatives.item(2)).center()
+    qtbot.mouseDClick(card.alternatives.viewport(), Qt.MouseButton.LeftButton, pos=row)
+    qtbot.mouseClick(card.alternatives.viewport(), Qt.MouseButton.LeftButton, pos=row)
+    assert len(chosen) == 1
+
+
+def test_that_dragging_selects_whole_tokens(qtbot: QtBot, view: StreamView) -> None:
+    view.set_trace(make_trace())
+    port = view.tokens.viewport()
+    qtbot.mousePress(port, Qt.MouseButton.LeftButton, pos=view.tokens.item_box(0).center())
+    qtbot.mouseMove(port, view.tokens.item_box(2).center())
+    assert view.tokens.marks.pointed is None or view.tokens.marks.selection == (0, 2)
+
+
 def test_that_a_long_stream_keeps_its_place_when_resized_and_follows_at_the_end(view: StreamView) -> None:
     trace = Trace()
     trace.started = make_trace().started
@@ -151,6 +213,19 @@ def test_that_a_long_stream_keeps_its_place_when_resized_and_follows_at_the_end(
     grown(trace, 100)
     view.refresh()
     assert bar.value() < bar.maximum()
+
+
+def test_that_cursors_move_together_when_linked(qtbot: QtBot, qapp: QApplication) -> None:
+    theme.apply(qapp, "light")
+    both = StreamsView()
+    qtbot.addWidget(both)
+    both.show()
+    both.set_traces([make_trace(), make_trace(diverges_at=10)])
+    both.linked.setChecked(True)
+    both.columns[0].tokens.move_cursor(18)
+    assert both.columns[1].tokens.marks.cursor == 18
+    both.set_traces([make_trace()])
+    assert len(both.columns) == 1
 
 
 def test_that_the_legend_names_units_in_every_mode(qtbot: QtBot) -> None:
@@ -209,7 +284,7 @@ def test_that_a_thousand_tokens_a_second_leave_each_frame_under_16_ms(qtbot: QtB
     for trace in (a, b):
         grown(trace, 20_000)
     both.refresh()
-    qtbot.waitUntil(lambda: not any(view.tokens.behind for view in both.columns), timeout=20_000)
+    qapp.processEvents()
     frames = []
     for _ in range(30):
         for trace in (a, b):
@@ -234,17 +309,3 @@ def test_that_a_finished_run_given_while_hidden_is_told_in_full_and_shown_from_i
     assert state.startswith("differs from A at token 25")
     bar = both.columns[1].tokens.verticalScrollBar()
     assert bar.value() == 0 < bar.maximum()
-
-
-def test_that_a_long_run_is_taken_in_over_several_frames(qtbot: QtBot, view: StreamView) -> None:
-    trace = make_trace(SPECULATIVE)
-    grown(trace, 20_000)
-    view.tokens.set_show_rejected(True)
-    view.set_trace(trace)
-    assert view.tokens.behind
-    assert len(view.tokens.items) < len(trace.all_tokens)
-    qtbot.waitUntil(lambda: not view.tokens.behind, timeout=20_000)
-    kept = [item.token.id for item in view.tokens.items if not item.rejected]
-    assert kept == [token.id for token in trace.all_tokens]
-    rejected = [token for round_ in trace.rounds for token in round_.drafted[round_.accepted :]]
-    assert len(view.tokens.items) == len(kept) + len(rejected)

@@ -15,9 +15,9 @@ from core.cache.base import KeyValues, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.feed_forward import Gated
+from core.decoder.fused import rows as r
 from core.decoder.fused.form import attends_plainly, feeds_plainly, inside_of, linears_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
-from core.decoder.fused.rows import kernels
 from core.decoder.linear import Linear, widest
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
@@ -33,7 +33,7 @@ class Prompt:
     """
 
     def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
-        self.decoder, self.dtype, self.crew, self._kernels = decoder, dtype, crew(torch.get_num_threads()), kernels()
+        self.decoder, self.dtype, self.crew = decoder, dtype, crew(torch.get_num_threads())
 
     @classmethod
     def of(cls, decoder: Decoder) -> Prompt | None:
@@ -64,11 +64,11 @@ class Prompt:
 
     def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
         out = torch.empty(x.shape, dtype=self.dtype)
-        self._kernels.norm_rows(x.numpy(), _weight(norm), self._eps, _array(out))
+        r.norm_rows(x.numpy(), _weight(norm), self._eps, _array(out))
         return out
 
     def _add(self, x: Tensor, y: Tensor, norm: RmsNorm | None) -> None:
-        self._kernels.add_rows(x.numpy(), _array(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
+        r.add_rows(x.numpy(), _array(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
 
     def _feed_forward(self, layer: int, block: Block, h: Tensor, probe: Probe) -> Tensor:
         if not feeds_plainly(block):
@@ -113,7 +113,7 @@ class Prompt:
         cos, sin = _rotations(attention.rope, position, T)
         held = _array(keys), _array(values)
         arrays = (_array(qkv), bias, *norms, self._eps, cos, sin, _array(queries), *held, slot)
-        self.crew.share(T, lambda first, last: self._kernels.place_rows(*arrays, first, last))
+        self.crew.share(T, lambda first, last: r.place_rows(*arrays, first, last))
         return queries
 
     @property

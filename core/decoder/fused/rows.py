@@ -1,26 +1,23 @@
 """What happens to the many rows of a prompt between its products.
 
 Passes are of bfloat16, held in uint16, or of float32; x, norms and rotations are float32. Types are named, so that everything
-is compiled, or read from Numba's cache on disk, when `kernels` is first called.
+is compiled, or read from Numba's cache on disk, when this module is imported. That cache looks at the age of this file
+alone: touch it when machine.py or vectors.py changes.
 """
 
 from __future__ import annotations
-
-from functools import cache
-from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from core.decoder.fused.machine import narrow, widen
-from core.decoder.fused.sources import SOURCES
 from core.decoder.fused.vectors import FAST, norm_factor
 
 _FORMATS = ("uint16", "float32")
 
 
-@njit(nogil=True, fastmath=FAST)
-def _norm_rows(x, weight, eps, out):
+@njit([f"(float32[:,::1],float32[::1],float32,{kind}[:,::1])" for kind in _FORMATS], nogil=True, fastmath=FAST, cache=True)
+def norm_rows(x, weight, eps, out):
     """out = RMS norm of every row of x; where `weight` is empty, x itself."""
     for row in range(len(x)):
         if len(weight) == 0:
@@ -32,8 +29,10 @@ def _norm_rows(x, weight, eps, out):
             out[row, i] = narrow(x[row, i] * factor * weight[i], out[row, i])
 
 
-@njit(nogil=True, fastmath=FAST)
-def _add_rows(x, y, weight, eps, scale):
+@njit(
+    [f"(float32[:,::1],{kind}[:,::1],float32[::1],float32,float32)" for kind in _FORMATS], nogil=True, fastmath=FAST, cache=True
+)
+def add_rows(x, y, weight, eps, scale):
     """x += scale · RMS norm of y; where `weight` is empty, y itself."""
     width = x.shape[1]
     room = np.empty(width, np.float32)
@@ -65,8 +64,15 @@ def _turned(vector, weight, eps, cos, sin, out):
         out[i] = narrow(vector[i], out[i])
 
 
-@njit(nogil=True, fastmath=FAST)
-def _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
+@njit(
+    [
+        f"({kind}[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
+        f"{kind}[:,:,::1],{kept}[:,:,::1],{kept}[:,:,::1],int64,int64,int64)"
+        for kind, kept in (("uint16", "uint16"), ("float32", "uint16"), ("float32", "float32"))
+    ],
+    nogil=True, fastmath=FAST, cache=True,
+)  # fmt: skip
+def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
     """Divide qkv [T, (H + 2G) D] into queries [H, T, D] and slots of keys and values [G, capacity, D].
 
     Queries and keys are biased, normed and rotated by cos and sin [T, half]; what a family lacks is empty.
@@ -88,45 +94,3 @@ def _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values,
                 value = values[head - heads - kv_heads, slot + row]
                 for i in range(size):
                     value[i] = narrow(room[i], value[i])
-
-
-class Kernels(NamedTuple):
-    """The functions above, for the types named here."""
-
-    norm_rows: Any
-    add_rows: Any
-    place_rows: Any
-
-
-@cache
-def kernels() -> Kernels:
-    """Compiled, or read from disk, at the first call."""
-    return _compiled(SOURCES)
-
-
-def _compiled(sources: int) -> Kernels:
-    """Kept on disk for these sources, which are below 0."""
-
-    @njit([f"(float32[:,::1],float32[::1],float32,{kind}[:,::1])" for kind in _FORMATS], nogil=True, cache=True)
-    def norm_rows(x, weight, eps, out):
-        if sources:
-            _norm_rows(x, weight, eps, out)
-
-    @njit([f"(float32[:,::1],{kind}[:,::1],float32[::1],float32,float32)" for kind in _FORMATS], nogil=True, cache=True)
-    def add_rows(x, y, weight, eps, scale):
-        if sources:
-            _add_rows(x, y, weight, eps, scale)
-
-    @njit(
-        [
-            f"({kind}[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
-            f"{kind}[:,:,::1],{kept}[:,:,::1],{kept}[:,:,::1],int64,int64,int64)"
-            for kind, kept in (("uint16", "uint16"), ("float32", "uint16"), ("float32", "float32"))
-        ],
-        nogil=True, cache=True,
-    )  # fmt: skip
-    def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
-        if sources:
-            _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last)
-
-    return Kernels(norm_rows, add_rows, place_rows)

@@ -84,16 +84,17 @@ class Fused:
             seconds += perf_counter() - began
 
         def lead() -> None:
-            walk()
-            for stop in run.stops:
-                self._outside(stop, room, context, rows)
+            try:
                 walk()
+                for stop in run.stops:
+                    self._outside(stop, room, context, rows)
+                    walk()
+            except BaseException:
+                job["abandoned"] = 1
+                walk()  # the others wait
+                raise
 
-        def rescue() -> None:
-            job["abandoned"] = 1
-            walk()  # the others wait
-
-        self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead(), rescue)
+        self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead())
         spent = room.counts[0, : len(PHASES)]
         for phase, count in zip(PHASES, spent.tolist(), strict=True):
             rows.probe.add(phase, seconds * count / (int(spent.sum()) or 1))

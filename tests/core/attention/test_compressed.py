@@ -96,7 +96,7 @@ def test_that_compressed_blocks_weigh_what_they_say(technique: str) -> None:
         assert (attended(context_of(technique, site()), chunks) - expected).abs().max() < 1e-4
     probe = Probe([0])
     attended(context_of(technique, site()), [TOKENS], probe)
-    found, positions, _ = probe.take_attention()[0]
+    found, positions = probe.take_attention()[0]
     assert positions.tolist() == list(range(TOKENS))
     assert abs(found - seen.numpy()).max() < 1e-3
 

@@ -85,16 +85,3 @@ def test_that_a_block_is_veiled_where_the_mask_hides_all_of_it(monkeypatch: pyte
     assert np.array_equal(chart.heatmap.overlay, ~visible & np.isfinite(chart.heatmap.values))
     assert chart.heatmap.row_labels[1].startswith("4 ")
     assert "a cell is the largest weight of 4 × 4 tokens" in chart.notes
-
-
-def test_that_a_map_made_a_few_passes_at_a_time_is_the_whole_one() -> None:
-    trace, calls = _trace(), 1
-    whole, growing = GrowingMap(trace, 0, 1, None).update(), GrowingMap(trace, 0, 1, None)
-    found = growing.update(most=0)
-    while not growing.complete:
-        found, calls = growing.update(most=0), calls + 1
-    assert calls > 2
-    assert whole is not None
-    assert found is not None
-    np.testing.assert_array_equal(found.values, whole.values)
-    np.testing.assert_array_equal(found.absent, whole.absent)

@@ -46,6 +46,7 @@ def test_that_cuda_is_refused_in_a_sentence_where_there_is_none() -> None:
     [
         ("cache.name=rolling", "cache"),
         ("cache.name=off", "cache"),
+        ("heads.name=latent_kv heads.rank=16", "heads"),
         ("ffn.name=moefy", "ffn"),
         ("weights.name=bnb_nf4", "weights"),
         ("weights.name=rtn weights.bits=3", "weights"),
