@@ -190,9 +190,8 @@ class _Run:
         if not self.inspect:
             return
         for layer in range(INFO.layers):
-            yield AttentionCaptured(
-                step, layer, first, self._attention(layer, rows, first), np.arange(first + rows, dtype=np.int32)
-            )
+            weights, keys = self._attention(layer, rows, first), np.arange(first + rows, dtype=np.int32)
+            yield AttentionCaptured(step, layer, first, weights, keys, np.full(weights.shape[:2], 0.9, np.float16))
             if self.config.ffn.name == "moefy":
                 yield self._routing(step, layer, rows, first)
 
