@@ -11,6 +11,7 @@ from core.decoder.plan import Plan, Source
 from core.models.checkpoint import StoredTensor
 from core.weights.form import PROCESSOR, Form
 from core.weights.gguf_codes import QUANTIZED, codes_of
+from core.weights.slab import Slab
 from core.weights.table import CastOptions
 
 
@@ -20,9 +21,10 @@ class Cast:
     def __init__(self, options: CastOptions, plan: Plan, form: Form = PROCESSOR) -> None:
         self.form = form
         self.dtype = self.kv_dtype = getattr(torch, options.dtype)
+        self._slab = Slab()
 
     def linear(self, sources: Sequence[Source], bias: torch.Tensor | None, layer: int | None) -> Linear:
-        return self.form.dense(torch.cat([source.dense(self.dtype) for source in sources]), bias)
+        return self.form.dense(self._slab.stacked(sources, self.dtype), bias)
 
     def embedding(self, source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
         return stored_rows(source)
