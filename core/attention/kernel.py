@@ -1,7 +1,9 @@
 """Attention of a few query rows over cached keys and values, for the compiled step.
 
-All query heads that share a KV head are computed together, so that its keys and values are read once. Each score and each
-output number is a sum in one fixed order, whatever rows are computed with it and however slots are divided among threads.
+Slots of a cache are taken in chunks, so that the values of a chunk are weighed while its scores are at hand; `join_kernel`
+adds the chunks up. All query heads that share a KV head are computed together, so that its keys and values are read once.
+Each score and each output number is a sum in one fixed order, whatever rows are computed with it and however chunks are
+divided among threads.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from math import gcd
 import torch
 from llvmlite import ir
 
-from core.compiled.emitter import F32, I32, LANES, Emitter, Value, constant, number, vector
+from core.compiled.arithmetic import exp
+from core.compiled.emitter import F32, I32, Emitter, Value, constant, number, vector
+from core.compiled.jit import register_lanes
 from core.compiled.numbers import read
 
-PREFETCHED = 16384  # bytes ahead: what the processor fetches by itself ends with each page
+CHUNK = 128  # slots
 TOGETHER = 4  # slots whose scores are computed at once
-CHUNK = 256  # slots whose values are summed together, before the sums of chunks are
-_SCORE_QUERIES = 4  # queries that share the keys that are read
-_SUMS = 16  # float vectors summed side by side
+LOWEST = -3.0e38  # the peak of a row that sees nothing
+_PREFETCHED = 16384  # bytes ahead: what the processor fetches by itself ends with each page
 
 
 @cache
@@ -28,11 +31,11 @@ def scores_kernel(head_size: int, dtype: torch.dtype) -> int:
     """The address of the compiled products of queries with keys.
 
     Called with: the address of keys [slots, D], the address of queries float32 [queries, D] and their number, the address
-    of scores float32 and the distance between its rows, the first and last slot, and the place of slot 0 in a row of
-    scores. Slots are taken four at a time: up to three numbers after the last score are overwritten.
+    of scores float32 and the distance between its rows, the first and last slot. Slots are taken four at a time: up to three
+    numbers after the last score are overwritten.
     """
-    e = Emitter(f"scores_{head_size}_{dtype}".replace(".", "_"), "keys queries count scores stride first last origin")
-    return _tiles(e, _SCORE_QUERIES, lambda e, queries, at: _scores(e, head_size, dtype, queries, at)).finish()
+    e = Emitter(f"scores_{head_size}_{dtype}".replace(".", "_"), "keys queries count scores stride first last")
+    return _tiles(e, _sums() // TOGETHER, lambda e, queries, at: _scores(e, head_size, dtype, queries, at)).finish()
 
 
 @cache
@@ -40,12 +43,50 @@ def mix_kernel(head_size: int, dtype: torch.dtype) -> int:
     """The address of the compiled weighted sums of values.
 
     Called with: the address of values [slots, D], the address of weights float32 [queries, stride], the number of queries,
-    the distance between rows of weights, the address of sums float32 [queries, D], the first and last slot, and the place
-    of slot 0 in a row of weights. Sums are added to.
+    the distance between rows of weights, the address of sums float32 [queries, D], the first and last slot. Sums are added
+    to.
     """
-    e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last origin")
-    most = max(1, _SUMS * LANES // head_size)
-    return _tiles(e, most, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
+    e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last")
+    return _tiles(e, _sums() // TOGETHER, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
+
+
+@cache
+def join_kernel(head_size: int) -> int:
+    """The address of the compiled join of one row's chunks.
+
+    Called with addresses: of the first chunk's sums [D], and the bytes from each to the next; of its peak and total (see
+    softmax_kernel), and the bytes from each to the next; the number of chunks; the address of the attention [D].
+    """
+    e = Emitter(f"join_{head_size}", "sums sums_step stats stats_step count out")
+    lanes = gcd(head_size, register_lanes())
+    highest = e.loop(number(0), e.count, [constant(F32, LOWEST)], lambda i, carried: [e.highest(_stat(e, i, 0), carried[0])])[0]
+    for begin in range(0, head_size, _sums() * lanes):
+        _join(e, highest, range(begin, min(head_size, begin + _sums() * lanes), lanes), lanes)
+    return e.finish()
+
+
+def _sums() -> int:
+    """Vectors summed side by side: what registers hold besides what is added to them."""
+    return 16 if register_lanes() == 16 else 12
+
+
+def _stat(e: Emitter, chunk: Value, place: int) -> Value:
+    return e.load(e.at(e.b.add(e.stats, e.b.mul(chunk, e.stats_step)), place, 4), F32, 4)
+
+
+def _join(e: Emitter, highest: Value, columns: Sequence[int], lanes: int) -> None:
+    def chunk(i: Value, carried: list[Value]) -> list[Value]:
+        total, *sums = carried
+        share = exp(e, e.b.fsub(_stat(e, i, 0), highest))
+        row, wide = e.b.add(e.sums, e.b.mul(i, e.sums_step)), e.spread(share, lanes)
+        values = [e.load(e.at(row, column, 4), vector(F32, lanes), 4) for column in columns]
+        return [e.fma(share, _stat(e, i, 1), total), *(e.fma(wide, v, s) for v, s in zip(values, sums, strict=True))]
+
+    zeros = [constant(F32, 0.0), *[constant(vector(F32, lanes), 0.0)] * len(columns)]
+    total, *sums = e.loop(number(0), e.count, zeros, chunk)
+    share = e.spread(e.b.fdiv(constant(F32, 1.0), total), lanes)
+    for column, value in zip(columns, sums, strict=True):
+        e.store(e.b.fmul(value, share), e.at(e.out, column, 4))
 
 
 def _tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -> Emitter:
@@ -62,7 +103,7 @@ def _tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -
 
 
 def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value) -> None:
-    b, lanes = e.b, gcd(size, LANES)
+    b, lanes = e.b, gcd(size, register_lanes())
     q = [e.at(e.queries, b.add(first, number(i)), 4 * size) for i in range(queries)]
     rows = [e.at(e.scores, b.mul(b.add(first, number(i)), e.stride), 4) for i in range(queries)]
     last_slot = b.sub(e.last, number(1))
@@ -72,33 +113,40 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
         # Slots after the last one are computed as the last one, whose place in memory is certain.
         keys = [e.at(e.keys, b.select(b.icmp_signed("<", s, e.last), s, last_slot), size * dtype.itemsize) for s in near]
         for line in range(0, TOGETHER * size * dtype.itemsize, 64):
-            e.prefetch(b.add(keys[0], number(line + PREFETCHED)), near=False)
-        sums = [[constant(vector(F32, lanes), 0.0)] * TOGETHER for _ in range(queries)]
+            e.prefetch(b.add(keys[0], number(line + _PREFETCHED)), near=False)
+        sums: list[list[Value]] = [[] for _ in range(queries)]
         for column in range(0, size, lanes):
             widened = [read(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
             for i in range(queries):
                 query = e.load(e.at(q[i], column, 4), vector(F32, lanes), 4)
-                sums[i] = [e.fma(query, key, total) for key, total in zip(widened, sums[i], strict=True)]
+                sums[i] = [e.fma(query, key, sums[i][at]) if column else b.fmul(query, key) for at, key in enumerate(widened)]
         for i in range(queries):
-            e.store(_four_sums(e, sums[i], lanes), e.at(rows[i], b.add(slot, e.origin), 4))
+            e.store(_four_sums(e, sums[i], lanes), e.at(rows[i], slot, 4))
         return []
 
     e.loop(e.first, e.last, [], slots, step=TOGETHER)
 
 
 def _mix(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value) -> None:
-    b, lanes = e.b, gcd(size, LANES)
-    parts = range(0, size, lanes)
+    """As many columns at a time as there are registers for their sums."""
+    lanes = gcd(size, register_lanes())
+    wide = _sums() // queries * lanes
+    for begin in range(0, size, wide):
+        _mix_columns(e, size, dtype, queries, first, range(begin, min(size, begin + wide), lanes))
+
+
+def _mix_columns(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value, columns: range) -> None:
+    b, lanes = e.b, columns.step
     weights = [e.at(e.weights, b.mul(b.add(first, number(i)), e.stride), 4) for i in range(queries)]
     rows = [e.at(e.sums, b.mul(b.add(first, number(i)), number(size)), 4) for i in range(queries)]
-    outs = [e.at(row, part, 4) for row in rows for part in parts]
+    outs = [e.at(row, column, 4) for row in rows for column in columns]
 
     def slot(s: Value, sums: list[Value]) -> list[Value]:
         row = e.at(e.values, b.mul(s, number(size)), dtype.itemsize)
-        for line in range(0, size * dtype.itemsize, 64):
-            e.prefetch(b.add(row, number(line + PREFETCHED)), near=False)
-        values = [read(e, e.at(row, part, dtype.itemsize), dtype, lanes) for part in parts]
-        spread = [e.spread(e.load(e.at(w, b.add(s, e.origin), 4), F32, 4), lanes) for w in weights]
+        for line in range(0, 0 if columns.start else size * dtype.itemsize, 64):
+            e.prefetch(b.add(row, number(line + _PREFETCHED)), near=False)
+        values = [read(e, e.at(row, column, dtype.itemsize), dtype, lanes) for column in columns]
+        spread = [e.spread(e.load(e.at(w, s, 4), F32, 4), lanes) for w in weights]
         pairs = [(weight, value) for weight in spread for value in values]
         return [e.fma(weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
 

@@ -36,6 +36,12 @@ def callable_at(address: int, arguments: int) -> Callable[..., None]:
     return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(address)
 
 
+@cache
+def register_lanes() -> int:
+    """Float32 numbers of the processor's widest registers, of which those with sixteen are twice as many: sixteen or eight."""
+    return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
+
+
 def _stored(path: Path) -> bytes | None:
     """The object code in `path`; None where there is none or it is damaged."""
     if not path.exists():

@@ -1,8 +1,7 @@
-"""Attention of the compiled step, in four parts with a barrier after each.
+"""Attention of the compiled step: threads divide heads to place them, then chunks of slots, and each joins all chunks.
 
-Threads divide heads, then slots of the cache, then heads again, then chunks of slots. Scores of a row lie side by
-side: of the sinks that the layer's window has left behind first, then, from a multiple of four on, of the slots from the
-first that any row of the pass sees.
+A chunk is computed from scores to weighted values while it is in the nearest cache, with a softmax of its own. A few rows
+go together; chunks that none of them sees are left out.
 """
 
 from __future__ import annotations
@@ -10,9 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from core.attention.kernel import CHUNK
+from core.attention.kernel import CHUNK, TOGETHER
 from core.decoder.fused.machine import array_at, call, float_to_bits, floats, matrix, narrow
 from core.decoder.fused.vectors import FAST, norm, rotate
+from core.weights.kernel import MOST_ROWS
+
+ROOM = CHUNK + TOGETHER  # numbers of a row of scores, with what the kernel overwrites after the last
 
 
 @njit(nogil=True, fastmath=FAST)
@@ -31,7 +33,7 @@ def place_heads(m, p, layer, room, thread):
             if layer.biases:
                 _add(part, floats(layer.biases + 4 * head * size, size))
             if head < heads:
-                index = (head // shared * p.rows + row) * shared + head % shared
+                index = _query(p, heads, shared, head, row)
                 target = part if layer.attends_outside else floats(p.queries + 4 * index * size, size)
                 _turn(part, layer.q_norm, m.eps, layer, p.position + row, target)
                 continue
@@ -44,6 +46,14 @@ def place_heads(m, p, layer, room, thread):
                 at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
                 _write(key, layer.keys + at, p.kv_bytes)
                 _write(values, layer.values + at, p.kv_bytes)
+
+
+@njit(nogil=True)
+def _query(p, heads, shared, head, row):
+    """The place of a query: by group of rows, KV head, row and query head."""
+    first = row // MOST_ROWS * MOST_ROWS
+    rows = min(MOST_ROWS, p.rows - first)
+    return heads * first + (head // shared * rows + row - first) * shared + head % shared
 
 
 @njit(nogil=True, fastmath=FAST)
@@ -76,84 +86,94 @@ def _write(source, address, kv_bytes):
 
 
 @njit(nogil=True)
-def _span(p, layer):
-    """Sinks kept apart, the first slot after them that a row sees, the end, and the place of slot 0 among the scores."""
-    first = max(0, p.end + 1 - layer.window)
-    if layer.sinks >= first:
-        return 0, 0, p.end + p.rows, 0
-    return layer.sinks, first, p.end + p.rows, (layer.sinks + 3) // 4 * 4 - first
+def chunks_of(p, layer, first_row, rows):
+    """What these rows see, as sinks that stand apart, the first slot after them and the end; then the chunks of the sinks, the
+    first chunk after those, and the number of all."""
+    first, stop, sinks = max(0, p.end + first_row + 1 - layer.window), p.end + first_row + rows, layer.sinks
+    if sinks >= first:
+        sinks, first = 0, 0
+    of_sinks = (sinks + CHUNK - 1) // CHUNK
+    start = max(first // CHUNK, of_sinks)
+    return sinks, first, stop, of_sinks, start, of_sinks + (stop + CHUNK - 1) // CHUNK - start
 
 
 @njit(nogil=True)
-def score(m, p, layer, thread):
-    """This thread's slots with all queries."""
-    sinks, first, stop, origin = _span(p, layer)
-    fours = (stop - first + 3) // 4
-    begin = first + fours * thread // p.threads * 4
-    end = min(stop, first + fours * (thread + 1) // p.threads * 4)
-    queries = m.query_heads // layer.kv_heads * p.rows
-    for head in range(layer.kv_heads):
-        keys = layer.keys + head * p.capacity * m.head_size * p.kv_bytes
-        q = p.queries + 4 * head * queries * m.head_size
-        scores = p.scores + 4 * head * queries * p.stride
-        if sinks and thread == 0:
-            call(m.scores_kernel, (keys, q, queries, scores, p.stride, 0, sinks, 0))
-        if end > begin:
-            call(m.scores_kernel, (keys, q, queries, scores, p.stride, begin, end, origin))
+def attend_in_chunks(m, p, layer, scores, seen, first_row, rows, thread):
+    """This thread's chunks of slots, each with all query heads of a KV head: sums of values, and peaks and totals of scores.
 
-
-@njit(nogil=True, fastmath=FAST)
-def weigh(m, p, layer, seen, thread):
-    """Softmax of this thread's rows of scores; what a row does not see weighs nothing."""
-    _, _, stop, origin = _span(p, layer)
-    shared = m.query_heads // layer.kv_heads
-    items = m.query_heads * p.rows
-    for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
-        row = item // shared % p.rows
-        scores = floats(p.scores + 4 * item * p.stride, stop + origin)
-        from_ = max(0, p.end + row + 1 - layer.window)
-        sunk, begin, end = min(layer.sinks, from_), from_ + origin, p.end + row + 1 + origin
-        call(m.softmax, (
-            p.scores + 4 * item * p.stride, sunk, begin, end, stop + origin, float_to_bits(m.scale), float_to_bits(m.cap)
-        ))  # fmt: skip
-        if seen >= 0:
-            head = item // (shared * p.rows) * shared + item % shared
-            shown = floats(p.seen + 4 * ((seen * m.query_heads + head) * p.rows + row) * p.slots, p.slots)
-            shown[:sunk] = scores[:sunk]
-            shown[from_ : p.end + row + 1] = scores[begin:end]
-
-
-@njit(nogil=True)
-def mix(m, p, layer, thread):
-    """Weighted sums of values over this thread's chunks of slots; sinks are a chunk of their own, the first."""
-    sinks, first, stop, origin = _span(p, layer)
-    queries = m.query_heads // layer.kv_heads * p.rows
-    chunk = first // CHUNK
-    chunks = (stop + CHUNK - 1) // CHUNK - chunk + 1
+    scores: the address of room for `rows` rows of a chunk. seen: where among `p.seen`, or −1.
+    """
+    sinks, first, stop, of_sinks, start, chunks = chunks_of(p, layer, first_row, rows)
+    size, queries = m.head_size, m.query_heads // layer.kv_heads * rows
     items = layer.kv_heads * chunks
     for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
         head, index = item // chunks, item % chunks
-        sums = p.mixed + 4 * (index * m.query_heads * p.rows + head * queries) * m.head_size
-        floats(sums, queries * m.head_size)[:] = 0
-        values = layer.values + head * p.capacity * m.head_size * p.kv_bytes
-        weights = p.scores + 4 * head * queries * p.stride
-        begin, end = max(first, (chunk + index - 1) * CHUNK), min(stop, (chunk + index) * CHUNK)
-        if index == 0:
-            call(m.mix_kernel, (values, weights, queries, p.stride, sums, 0, sinks, 0))
-        else:
-            call(m.mix_kernel, (values, weights, queries, p.stride, sums, begin, end, origin))
-    return chunks
+        slot = (index if index < of_sinks else index - of_sinks + start) * CHUNK
+        sunk, begin, end = max(0, min(sinks - slot, CHUNK)), max(0, min(first - slot, CHUNK)), min(stop - slot, CHUNK)
+        at = (head * p.capacity + slot) * size * p.kv_bytes
+        q = p.queries + 4 * (m.query_heads * first_row + head * queries) * size
+        if sunk:
+            call(m.scores_kernel, (layer.keys + at, q, queries, scores, ROOM, 0, sunk))
+        if end > begin:
+            call(m.scores_kernel, (layer.keys + at, q, queries, scores, ROOM, begin, end))
+        line = index * m.query_heads * MOST_ROWS + head * queries
+        _weigh(m, p, layer, scores, seen, first_row, head, slot, end, line, queries)
+        sums = p.mixed + 4 * line * size
+        floats(sums, queries * size)[:] = 0
+        if sunk:
+            call(m.mix_kernel, (layer.values + at, scores, queries, ROOM, sums, 0, sunk))
+        if end > begin:
+            call(m.mix_kernel, (layer.values + at, scores, queries, ROOM, sums, begin, end))
+
+
+@njit(nogil=True)
+def _weigh(m, p, layer, scores, seen, first_row, head, slot, stop, line, queries):
+    """Softmax of every row of a chunk's scores by itself; what a row does not see weighs nothing."""
+    shared = m.query_heads // layer.kv_heads
+    for query in range(queries):
+        row = first_row + query // shared
+        from_ = max(0, p.end + row + 1 - layer.window)
+        sunk, begin = max(0, min(layer.sinks, from_) - slot), max(0, from_ - slot)
+        sunk, begin, end = min(sunk, stop), min(begin, stop), min(p.end + row + 1 - slot, stop)
+        end = max(begin, end)
+        call(m.softmax, (
+            scores + 4 * query * ROOM, sunk, begin, end, stop, float_to_bits(m.scale), float_to_bits(m.cap),
+            p.stats + 8 * (line + query),
+        ))  # fmt: skip
+        if seen >= 0:
+            shown = _shown(m, p, seen, head * shared + query % shared, row)
+            shown[slot : slot + stop] = floats(scores + 4 * query * ROOM, stop)
+
+
+@njit(nogil=True)
+def _shown(m, p, seen, head, row):
+    return floats(p.seen + 4 * ((seen * m.query_heads + head) * p.rows + row) * p.slots, p.slots)
+
+
+@njit(nogil=True)
+def join_chunks(m, p, layer, first_row, rows, out):
+    """Attention of these rows, into out [T, H · D]."""
+    chunks = chunks_of(p, layer, first_row, rows)[5]
+    shared, size, lines = m.query_heads // layer.kv_heads, m.head_size, m.query_heads * MOST_ROWS
+    for head in range(m.query_heads):
+        for row in range(rows):
+            line = (head // shared * rows + row) * shared + head % shared
+            target = out + 4 * ((first_row + row) * m.query_heads + head) * size
+            call(m.join, (p.mixed + 4 * line * size, 4 * lines * size, p.stats + 8 * line, 8 * lines, chunks, target))
 
 
 @njit(nogil=True, fastmath=FAST)
-def gather(m, p, layer, chunks, out):
-    """The chunks' sums [chunks, H · T, D], by KV head, row and query head, added up in rows of heads."""
-    shared, size = m.query_heads // layer.kv_heads, m.head_size
-    mixed = matrix(p.mixed, chunks * m.query_heads * p.rows, size)
-    for head in range(m.query_heads):
-        for row in range(p.rows):
-            index = (head // shared * p.rows + row) * shared + head % shared
-            total = out[row, head * size : (head + 1) * size]
-            total[:] = mixed[index]
-            for chunk in range(1, chunks):
-                _add(total, mixed[chunk * m.query_heads * p.rows + index])
+def show_weights(m, p, layer, seen, first_row, rows, thread):
+    """Make this thread's share of what was seen of chunks the weights over all of them."""
+    sinks, first, stop, of_sinks, start, chunks = chunks_of(p, layer, first_row, rows)
+    shared, lines = m.query_heads // layer.kv_heads, m.query_heads * MOST_ROWS
+    stats = carray(array_at(p.stats), (chunks, lines, 2), np.float32)
+    for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):
+        for row in range(rows):
+            line = (head // shared * rows + row) * shared + head % shared
+            peak = stats[:, line, 0].max()
+            total = (np.exp(stats[:, line, 0] - peak) * stats[:, line, 1]).sum()
+            shown = _shown(m, p, seen, head, first_row + row)
+            for index in range(chunks):
+                slot = (index if index < of_sinks else index - of_sinks + start) * CHUNK
+                shown[slot : slot + CHUNK] *= np.exp(stats[index, line, 0] - peak) / total

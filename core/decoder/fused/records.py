@@ -29,20 +29,23 @@ PHASES = ("norm", "attention", "ffn", "head")
 
 # What stays from pass to pass: see Table in core/decoder/fused/table.py.
 MODEL = np.dtype(
-    _integers("parts layers norms quantizer scores_kernel softmax mix_kernel gate part_count layer_count width query_heads")
+    _integers(
+        "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
+    )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
     + _integers("norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn")
     + [(name, np.float32) for name in ("eps", "scale", "cap", "residual")]
 )
 
-# One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries [H · T, D], by KV head,
-# row, query head, or outside's attention [T, H · D]; mixed [chunks, H · T, D]; scores [H · T, stride]; wide [T, wide_width];
-# inner [T, F]; output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64
-# [L]: which of `seen` a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS].
+# One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries [H · T, D], by group of
+# MOST_ROWS rows, KV head, row, query head, or outside's attention [T, H · D]; of a group of rows, in the same order, mixed
+# [chunks, H · MOST_ROWS, D] and stats [chunks, H · MOST_ROWS, 2], peaks and totals; wide [T, wide_width]; inner [T, F];
+# output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64 [L]: which
+# of `seen` a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS].
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. abandoned: Python failed, and threads are to return.
 PASS = np.dtype(
-    _integers("x qkv queries mixed scores wide inner output logits seen capture meeting counts private rows head_rows threads")
-    + _integers("private_size stride slots kv_bytes capacity slot end position left abandoned")
+    _integers("x qkv queries mixed stats wide inner output logits seen capture meeting counts private rows head_rows threads")
+    + _integers("private_size slots kv_bytes capacity slot end position left abandoned")
 )

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attention.kernel import CHUNK, TOGETHER
+from core.attention.kernel import CHUNK
 from core.cache.base import Slots
+from core.decoder.fused.attention import ROOM
 from core.decoder.fused.records import COUNTS, PASS
 from core.decoder.fused.table import Table
+from core.weights.kernel import MOST_ROWS
 
 
 class Room:
@@ -24,10 +26,11 @@ class Room:
             "inner": m["ffn_width"], "output": m["output_width"],
         }  # fmt: skip
         self._arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        private_size = 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
+        scores = 4 * self.heads * MOST_ROWS * ROOM
+        private_size = scores + 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         self.private = np.empty((threads, private_size), np.uint8)
-        self.scores = np.empty((self.heads * rows, 0), np.float32)
-        self.mixed = np.empty((0, self.heads * rows, self.head_size), np.float32)
+        self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
+        self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
         self.seen = np.empty((0, self.heads, rows, 0), np.float32)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
@@ -50,8 +53,7 @@ class Room:
         if slots is not None:
             self._make_room(slots.end + len(x), len(captured))
             self._fill(
-                scores=self.scores.ctypes.data, mixed=self.mixed.ctypes.data, seen=self.seen.ctypes.data,
-                stride=self.scores.shape[1], slots=slots.end + len(x), kv_bytes=slots.buffers.keys[0].itemsize,
+                mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data, slots=slots.end + len(x), kv_bytes=slots.buffers.keys[0].itemsize,
                 capacity=slots.buffers.capacity, slot=slots.first, end=slots.end,
             )  # fmt: skip
         return self.record
@@ -67,9 +69,10 @@ class Room:
             self.record[name] = value
 
     def _make_room(self, slots: int, captured: int) -> None:
-        """For the scores of `slots` slots, with what the kernel overwrites after and between them, and for chunks of sums."""
-        if self.scores.shape[1] < slots + 2 * TOGETHER:
-            self.scores = np.empty((len(self.scores), 2 * slots + 2 * TOGETHER), np.float32)
-            self.mixed = np.empty((2 * slots // CHUNK + 3, *self.mixed.shape[1:]), np.float32)
+        """For the chunks of `slots` slots."""
+        if len(self.mixed) * CHUNK < slots:
+            self.mixed, self.stats = (
+                np.empty((2 * slots // CHUNK + 1, *part.shape[1:]), np.float32) for part in (self.mixed, self.stats)
+            )
         if captured:
             self.seen = np.zeros((captured, self.heads, self.rows, slots), np.float32)

@@ -36,13 +36,14 @@ from core.weights.kernel import MOST_ROWS
 
 
 class Own(NamedTuple):
-    """What a thread keeps for itself: its counts, and addresses of x [T, C], of h [T, widest], which products read, and of
-    room for quantized h."""
+    """What a thread keeps for itself: its counts, and addresses of x [T, C], of h [T, widest], which products read, of room
+    for scores, and of room for quantized h."""
 
     thread: int
     counts: np.ndarray
     x: int
     h: int
+    scores: int
     room: int
 
 
@@ -51,7 +52,8 @@ def _own(thread, m, p):
     counts = carray(array_at(p.counts + 8 * COUNTS * thread), COUNTS, np.int64)
     x = p.private + thread * p.private_size
     h = x + 4 * p.rows * m.width
-    return Own(thread, counts, x, h, h + 4 * p.rows * m.widest)
+    scores = h + 4 * p.rows * m.widest
+    return Own(thread, counts, x, h, scores, scores + 4 * m.query_heads * MOST_ROWS * attention.ROOM)
 
 
 @njit(nogil=True)
@@ -121,14 +123,16 @@ def _project(m, p, own, layer, index):
 @njit(nogil=True)
 def _attend(m, p, own, layer, index):
     """Attention over the cache; returns the address of what it gives [T, H · D]."""
-    capture = carray(array_at(p.capture), m.layer_count, np.int64)
-    attention.score(m, p, layer, own.thread)
-    _meet(p, own)
-    attention.weigh(m, p, layer, capture[index], own.thread)
-    _meet(p, own)
-    chunks = attention.mix(m, p, layer, own.thread)
-    _meet(p, own)
-    attention.gather(m, p, layer, chunks, matrix(own.h, p.rows, m.query_heads * m.head_size))
+    seen = carray(array_at(p.capture), m.layer_count, np.int64)[index]
+    for row in range(0, p.rows, MOST_ROWS):
+        rows = min(MOST_ROWS, p.rows - row)
+        if row:
+            _meet(p, own)
+        attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread)
+        _meet(p, own)
+        attention.join_chunks(m, p, layer, row, rows, own.h)
+        if seen >= 0:
+            attention.show_weights(m, p, layer, seen, row, rows, own.thread)
     return own.h
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from core.attention.kernel import mix_kernel, scores_kernel
+from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
@@ -69,6 +69,7 @@ class Table:
             self.model[f"norm_{place}"] = getattr(block, place) is not None
         self.model["gate"] = gate_kernel(traits.activation == "gelu_tanh", torch.float32)
         self.model["eps"], self.model["scale"] = traits.eps, traits.attention_scale
+        self.model["join"] = join_kernel(traits.head_size)
         self.model["softmax"] = softmax_kernel(bool(traits.attention_cap))
         self.model["cap"], self.model["residual"] = traits.attention_cap, traits.residual_scale
 

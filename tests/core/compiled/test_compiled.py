@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.attention.kernel import mix_kernel, scores_kernel
+from core.attention.kernel import LOWEST, join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.compiled import jit
 from core.compiled.arithmetic import exp, logistic, tanh
@@ -82,8 +82,11 @@ def test_that_softmax_sees_two_runs_and_leaves_nothing_elsewhere(
     expected = cap * torch.tanh(expected / cap) if cap else expected
     expected = expected.masked_fill(~seen, -torch.inf).softmax(-1)
     bits = [int(torch.tensor(value).view(torch.int32)) for value in (0.3, cap)]
-    callable_at(softmax_kernel(bool(cap)), 7)(scores.data_ptr(), sunk, begin, end, stop, *bits)
-    assert (scores - expected).abs().max() < 1e-6
+    peak, total = stats = torch.zeros(2)
+    expected_peak = torch.where(seen, cap * torch.tanh(scores * 0.3 / cap) if cap else scores * 0.3, -torch.inf).max()
+    callable_at(softmax_kernel(bool(cap)), 8)(scores.data_ptr(), sunk, begin, end, stop, *bits, stats.data_ptr())
+    assert (scores / total - expected).abs().max() < 1e-6
+    assert abs(peak - expected_peak) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -92,12 +95,23 @@ def test_that_scores_and_sums_equal_plain_products(size: int, queries: int, dtyp
     slots, first, last, stride = 90, 5, 83, 100
     keys, values, q = torch.randn(slots, size).to(dtype), torch.randn(slots, size).to(dtype), torch.randn(queries, size)
     scores, weights, sums = torch.zeros(queries, stride), torch.rand(queries, stride), torch.zeros(queries, size)
-    shape = queries, scores.data_ptr(), stride, first, last, -first
-    callable_at(scores_kernel(size, dtype), 8)(keys.data_ptr(), q.data_ptr(), *shape)
-    assert torch.allclose(scores[:, : last - first], q @ keys[first:last].float().T, atol=1e-4)
-    shape = queries, stride, sums.data_ptr(), first, last, -first
-    callable_at(mix_kernel(size, dtype), 8)(values.data_ptr(), weights.data_ptr(), *shape)
-    assert torch.allclose(sums, weights[:, : last - first] @ values[first:last].float(), atol=1e-4)
+    shape = queries, scores.data_ptr(), stride, first, last
+    callable_at(scores_kernel(size, dtype), 7)(keys.data_ptr(), q.data_ptr(), *shape)
+    assert torch.allclose(scores[:, first:last], q @ keys[first:last].float().T, atol=1e-4)
+    shape = queries, stride, sums.data_ptr(), first, last
+    callable_at(mix_kernel(size, dtype), 7)(values.data_ptr(), weights.data_ptr(), *shape)
+    assert torch.allclose(sums, weights[:, first:last] @ values[first:last].float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [64, 80, 256, 2])
+def test_that_joined_chunks_are_one_softmax(size: int) -> None:
+    scores, values = torch.randn(5, 7) * 30, torch.randn(5, 7, size)  # chunks of seven slots, of which one is not seen
+    scores[2] = LOWEST
+    peaks = scores.amax(1)
+    weights = (scores - peaks[:, None]).exp() * (scores > LOWEST)
+    sums, stats, out = (weights[:, None] @ values)[:, 0], torch.stack((peaks, weights.sum(1)), dim=1), torch.empty(size)
+    callable_at(join_kernel(size), 6)(sums.data_ptr(), 4 * size, stats.data_ptr(), 8, 5, out.data_ptr())
+    assert torch.allclose(out, scores.flatten().softmax(0) @ values.flatten(0, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("gelu", [False, True])

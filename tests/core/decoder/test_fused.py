@@ -117,13 +117,22 @@ def test_that_it_sees_what_the_mask_lets_through(reach: Reach) -> None:
     assert (compiled - plain).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("reach", [FULL, Reach(0, 6), Reach(3, 6), Reach(140, 9)])
 @pytest.mark.parametrize("settings", [("weights.name=cast",), ("weights.name=rtn", "weights.bits=4", "weights.group_size=32")])
-def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company(settings: tuple[str, ...]) -> None:
+def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company(settings: tuple[str, ...], reach: Reach) -> None:
     decoder = decoder_for("llama", *settings)
-    tokens = [(5 * i) % 128 for i in range(24)]
-    alone, together = session_for(decoder, True), session_for(decoder, True)
+    tokens = [(5 * i) % 128 for i in range(155)]
+    alone, together = session_for(decoder, True, reach=reach), session_for(decoder, True, reach=reach)
     one_by_one = torch.cat([alone.forward([token], all_logits=True) for token in tokens])
-    assert torch.equal(one_by_one, together.forward(tokens, all_logits=True))
+    parts = [together.forward(tokens[first:last], all_logits=True) for first, last in ((0, 64), (64, 127), (127, 155))]
+    assert torch.equal(one_by_one, torch.cat(parts))
+
+
+@pytest.mark.parametrize("reach", [FULL, Reach(0, 140), Reach(3, 100), Reach(135, 20)])
+def test_that_it_attends_over_many_chunks_of_slots(reach: Reach) -> None:
+    decoder, sizes = decoder_for(), (60, 60, 50, 1, 1, 20, 5)
+    compiled, plain = (passes(session_for(decoder, fused, reach=reach), sizes) for fused in (True, False))
+    assert (compiled - plain).abs().max() < 1e-4
 
 
 def test_that_a_ring_of_recent_tokens_equals_its_mask() -> None:
@@ -134,12 +143,13 @@ def test_that_a_ring_of_recent_tokens_equals_its_mask() -> None:
     assert (ring - masked).abs().max() < 1e-4
 
 
-def test_that_captured_attention_equals_plain_torch() -> None:
+@pytest.mark.parametrize("reach", [FULL, Reach(2, 6)])
+def test_that_captured_attention_equals_plain_torch(reach: Reach) -> None:
     decoder, seen = decoder_for(), []
     for fused in (True, False):
         probe = Probe(attention_layers=(0, 2))
-        session = session_for(decoder, fused, reach=Reach(2, 6), probe=probe)
-        session.forward(list(range(11)))
+        session = session_for(decoder, fused, reach=reach, probe=probe)
+        passes(session, (60, 60, 20))
         session.forward([3, 4])
         seen.append(probe.take_attention())
     for layer in (0, 2):

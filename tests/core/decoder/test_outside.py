@@ -133,7 +133,7 @@ def test_that_blocks_of_experts_equal_plain_torch(layers: tuple[int, ...]) -> No
 
 def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company() -> None:
     decoder, tokens = decoder_for("llama", "weights.name=rtn", "weights.group_size=32"), [(5 * i) % 128 for i in range(24)]
-    alone, together = (session_for(decoder, RowByRow) for _ in range(2))
+    alone, together = (session_for(decoder, RowByRow, (0, 2)) for _ in range(2))
     one_by_one = torch.cat([alone.forward([token], all_logits=True) for token in tokens])
     assert torch.equal(one_by_one, together.forward(tokens, all_logits=True))
 
