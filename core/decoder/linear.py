@@ -35,6 +35,13 @@ def quick_dtype() -> torch.dtype:
     return torch.bfloat16 if quick else torch.float32
 
 
+def widest(dtypes: Sequence[torch.dtype | None]) -> torch.dtype | None:
+    """The format that rounds none of these; None where one of them is None."""
+    if None in dtypes:
+        return None
+    return torch.float32 if torch.float32 in dtypes else torch.bfloat16
+
+
 class Linear(ABC):
     """y = x Wᵀ + b for x [T, in] to y [T, out]."""
 
@@ -47,14 +54,14 @@ class Linear(ABC):
         return None
 
     @property
-    def has_many(self) -> bool:
-        """Whether `many` works."""
-        return False
+    def many_dtype(self) -> torch.dtype | None:
+        """The format that `many` is quickest in without rounding what is stored in more bits; None where there is no `many`."""
+        return None
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        """The product without its bias of x [T, in] bfloat16 to [T, out] bfloat16, summed in float32, for many rows.
+        """The product without its bias of x [T, in] to [T, out], in the format of x, for many rows.
 
-        Weights are rounded to bfloat16 if they are not so stored.
+        Bfloat16 is summed in float32, and weights are rounded to it if they are not so stored.
         """
         raise NotImplementedError
 
@@ -84,11 +91,11 @@ class Dense(Linear):
         return torch.nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
 
     @property
-    def has_many(self) -> bool:
-        return self.weight.dtype == torch.bfloat16 and quick_dtype() == torch.bfloat16
+    def many_dtype(self) -> torch.dtype:
+        return quick_dtype() if self.weight.dtype == torch.bfloat16 else torch.float32
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(x, self.weight)
+        return torch.nn.functional.linear(x, self.weight.to(x.dtype))
 
     def parts(self) -> list[Part] | None:
         from core.compiled.emitter import LANES
@@ -116,8 +123,8 @@ class Joined(Linear):
         self.out_features = sum(linear.out_features for linear in linears)
 
     @property
-    def has_many(self) -> bool:
-        return all(linear.has_many for linear in self.linears)
+    def many_dtype(self) -> torch.dtype | None:
+        return widest([linear.many_dtype for linear in self.linears])
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([linear.many(x) for linear in self.linears], dim=-1)

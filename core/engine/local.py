@@ -100,7 +100,7 @@ class LocalSession(Session):
 
     def _hidden(self, fed: torch.Tensor) -> torch.Tensor:
         """[T, C] before the head, of many rows or of what has no compiled form."""
-        if self.prompt is not None and len(fed) > _FUSED_ROWS and self.prompt.takes(self.context, len(fed)):
+        if self.prompt is not None and len(fed) > _FUSED_ROWS:
             return self.prompt.forward(fed, self.context, self.probe)
         return self.decoder.forward(fed, self.context, self.probe)
 

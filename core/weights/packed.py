@@ -113,17 +113,17 @@ class Packed(Linear):
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) >= _DENSE_ROWS:
-            y = torch.nn.functional.linear(x, self.dense())
+            y = self.many(x)
         else:
             y = torch.from_numpy(self._product(x.contiguous().numpy()))[:, : self.out_features]
         return y if self.bias is None else y + self.bias
 
     @property
-    def has_many(self) -> bool:
-        return quick_dtype() == torch.bfloat16
+    def many_dtype(self) -> torch.dtype:
+        return quick_dtype()
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(x, self.dense(torch.bfloat16))
+        return torch.nn.functional.linear(x, self._dense(x.dtype, passing=True))
 
     def parts(self) -> list[Part] | None:
         if self._groups * self._width != self.in_features:
@@ -149,9 +149,13 @@ class Packed(Linear):
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self.arrays) + (0 if self.bias is None else self.bias.nbytes)
 
-    def dense(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """[out, in]: the matrix it multiplies by, as float32 or rounded to bfloat16."""
-        values = unpacked(self.format, self._codes, self._scales, self._offsets, self._groups, self._width, dtype)
+    def dense(self) -> torch.Tensor:
+        return self._dense(torch.float32)
+
+    def _dense(self, dtype: torch.dtype, passing: bool = False) -> torch.Tensor:
+        """[out, in]: the matrix it multiplies by, as float32 or rounded to bfloat16. passing: until the next such call."""
+        shape = self._groups, self._width
+        values = unpacked(self.format, self._codes, self._scales, self._offsets, *shape, dtype, passing)
         if self._groups * self._width != self.in_features:
             values = values.view(len(values), self._uncut, -1)[:, :, : self.group_size].flatten(1)
         return values[: self.out_features, : self.in_features]

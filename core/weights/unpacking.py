@@ -20,13 +20,14 @@ _ARGUMENTS = 9
 
 def unpacked(
     form: Format, codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, groups: int, width: int,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32, passing: bool = False,
 ) -> torch.Tensor:  # fmt: skip
     """The matrix [N, groups · width] float32 or bfloat16, N padded to whole blocks.
 
-    Bfloat16 stands in memory that the next call overwrites: fresh memory for every product would cost as much as unpacking.
+    passing: in memory that the next such call overwrites: fresh memory for every product would cost as much as unpacking.
     """
-    values = _room(len(codes) * LANES, groups * width, dtype)
+    size = len(codes) * LANES, groups * width
+    values = _room(*size, dtype) if passing else torch.empty(size, dtype=dtype)
     run = callable_at(unpacker(form, dtype), _ARGUMENTS)
     addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, values.data_ptr()
     shape = groups, width // form.unit, values.shape[1] * dtype.itemsize
@@ -38,12 +39,11 @@ _rooms = threading.local()
 
 
 def _room(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-    if dtype == torch.float32:
-        return torch.empty(rows, columns)
-    room: torch.Tensor = getattr(_rooms, "flat", torch.empty(0, dtype=dtype))
-    if room.numel() < rows * columns:
-        room = _rooms.flat = torch.empty(rows * columns, dtype=dtype)
-    return room[: rows * columns].view(rows, columns)
+    nbytes = rows * columns * dtype.itemsize
+    room: torch.Tensor = getattr(_rooms, "flat", torch.empty(0, dtype=torch.uint8))
+    if room.numel() < nbytes:
+        room = _rooms.flat = torch.empty(nbytes, dtype=torch.uint8)
+    return room[:nbytes].view(dtype).view(rows, columns)
 
 
 @cache

@@ -165,7 +165,7 @@ def join_chunks(m, p, layer, first_row, rows, out):
 @njit(nogil=True, fastmath=FAST)
 def show_weights(m, p, layer, seen, first_row, rows, thread):
     """Make this thread's share of what was seen of chunks the weights over all of them."""
-    sinks, first, stop, of_sinks, start, chunks = chunks_of(p, layer, first_row, rows)
+    of_sinks, start, chunks = chunks_of(p, layer, first_row, rows)[3:]
     shared, lines = m.query_heads // layer.kv_heads, m.query_heads * MOST_ROWS
     stats = carray(array_at(p.stats), (chunks, lines, 2), np.float32)
     for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):

@@ -126,6 +126,17 @@ def _function(builder: Any, name: str, result: Any, parameters: list[Any]) -> An
     return known or ir.Function(builder.module, ir.FunctionType(result, parameters), name)
 
 
+def widen(value):
+    """A bfloat16, held in uint16, or a float32 as float32."""
+
+
+@overload(widen)
+def _widen(value):
+    if value == types.uint16:
+        return lambda value: bits_to_float(np.uint32(value) << np.uint32(16))
+    return lambda value: value
+
+
 def narrow(value, like):
     """A float32 as the type of `like`; bfloat16 rounds to nearest, ties to even."""
 

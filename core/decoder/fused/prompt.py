@@ -1,4 +1,4 @@
-"""Passes of many rows: bfloat16 products and attention of torch, with everything between them compiled."""
+"""Passes of many rows: products and attention of torch, with everything between them compiled."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from core.attention.context import Context
-from core.attention.mask import FULL
-from core.attention.mechanism import Rows
-from core.attention.prompt import attend_after
+from core.attention.mask import FULL, Reach
+from core.attention.mechanism import Rows, Site
+from core.attention.prompt import attend_after, attend_in_blocks
 from core.attention.showing import show_reach
-from core.attention.softmax import attend
 from core.cache.base import KeyValues, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
-from core.decoder.feed_forward import Gated, gelu_tanh
+from core.decoder.feed_forward import Gated
 from core.decoder.fused import rows as r
-from core.decoder.fused.form import is_plain, linears_of
+from core.decoder.fused.form import attends_plainly, feeds_plainly, inside_of, linears_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
+from core.decoder.linear import Linear, widest
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
 from core.decoder.rope import RopeTable
@@ -27,38 +27,35 @@ _NONE = np.empty(0, np.float32)
 
 
 class Prompt:
-    """Prompts through one decoder. `of` gives None where it has parts without a bfloat16 form."""
+    """Prompts through one decoder. `of` gives None where attention has no such form.
 
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder, self.crew = decoder, crew(torch.get_num_threads())
+    dtype: of products and attention, bfloat16 or float32; the residual stream is float32.
+    """
+
+    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
+        self.decoder, self.dtype, self.crew = decoder, dtype, crew(torch.get_num_threads())
 
     @classmethod
     def of(cls, decoder: Decoder) -> Prompt | None:
-        has_form = is_plain(decoder) and all(linear.has_many for block in decoder.blocks for linear in linears_of(block))
-        return cls(decoder) if has_form else None
-
-    def takes(self, context: Context, rows: int) -> bool:
-        """Whether a pass of `rows` tokens can go this way."""
-        cache, reaches = context.cache, context.reaches
-        return cache.layout.dtype == torch.bfloat16 and reaches is not None and cache.slots(rows, reaches) is not None
+        dtype = widest([linear.many_dtype for block in decoder.blocks for linear in _linears(block)])
+        return cls(decoder, dtype) if dtype is not None and attends_plainly(decoder) else None
 
     def forward(self, tokens: Tensor, context: Context, probe: Probe) -> Tensor:
-        """As Decoder.forward; products and attention are of bfloat16, the residual stream is float32."""
+        """As Decoder.forward."""
         probe.start()
         x = self.decoder.embedded(tokens, context, probe)
-        rows, reaches = context.rows(len(tokens), probe), context.reaches
-        assert reaches is not None
-        slots = context.cache.slots(len(tokens), reaches)
-        assert slots is not None
+        rows, (inside, slots) = context.rows(len(tokens), probe), inside_of(context, len(tokens), probe)
+        if slots is not None and slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize:
+            inside = (None,) * len(inside)
         for layer, block in enumerate(self.decoder.blocks):
             h = self._normed(block.before_attention, x)
             probe.lap("norm")
-            y = self._attention(layer, block.attention, h, context, slots, rows)
+            y = self._attention(layer, h, context, inside[layer], slots, rows)
             probe.lap("attention")
             self._add(x, y, block.after_attention)
             h = self._normed(block.before_ffn, x)
             probe.lap("norm")
-            y = self._feed_forward(block, h)
+            y = self._feed_forward(layer, block, h, probe)
             probe.lap("ffn")
             self._add(x, y, block.after_ffn)
             probe.lap("norm")
@@ -66,48 +63,56 @@ class Prompt:
         return self.decoder.norm(x)
 
     def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
-        out = torch.empty(x.shape, dtype=torch.bfloat16)
-        r.norm_rows(x.numpy(), _weight(norm), self._eps, _bits(out))
+        out = torch.empty(x.shape, dtype=self.dtype)
+        r.norm_rows(x.numpy(), _weight(norm), self._eps, _array(out))
         return out
 
     def _add(self, x: Tensor, y: Tensor, norm: RmsNorm | None) -> None:
-        r.add_rows(x.numpy(), _bits(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
+        r.add_rows(x.numpy(), _array(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
 
-    def _feed_forward(self, block: Block, h: Tensor) -> Tensor:
+    def _feed_forward(self, layer: int, block: Block, h: Tensor, probe: Probe) -> Tensor:
+        if not feeds_plainly(block):
+            return block.ffn(h.float(), layer, probe).to(self.dtype)
         assert isinstance(block.ffn, Gated)
         wide = block.ffn.gate_up.many(h)
-        inner = torch.empty(len(h), block.ffn.down.in_features, dtype=torch.bfloat16)
-        self._gate(wide, inner, block.ffn.activation is gelu_tanh)
-        return block.ffn.down.many(inner)
-
-    def _gate(self, wide: Tensor, inner: Tensor, gelu: bool) -> None:
-        kernel = callable_at(gate_kernel(gelu, torch.bfloat16), GATE_ARGUMENTS)
+        inner = torch.empty(len(h), block.ffn.down.in_features, dtype=self.dtype)
+        kernel = callable_at(gate_kernel(self.decoder.traits.activation == "gelu_tanh", self.dtype), GATE_ARGUMENTS)
         shape = wide.data_ptr(), inner.data_ptr(), wide.shape[1], inner.shape[1]
         self.crew.share(len(inner), lambda first, last: kernel(*shape, first, last, 0, inner.shape[1]))
+        return block.ffn.down.many(inner)
 
-    def _attention(self, layer: int, attention: Attention, h: Tensor, context: Context, slots: Slots, rows: Rows) -> Tensor:
-        queries = self._placed(attention, attention.qkv.many(h), slots, layer, context.length)
-        end = slots.end + len(h)
-        held = KeyValues(slots.buffers.keys[layer][:, :end], slots.buffers.values[layer][:, :end], slots.positions)
-        site, reach = context.mechanisms[layer].site, context.mechanisms[layer].reach
-        assert reach is not None
-        seen = reach & context.cache.reach
-        if seen == FULL and not site.cap:
-            y = attend_after(queries, held.keys, held.values, site.scale)
+    def _attention(
+        self, layer: int, h: Tensor, context: Context, reach: Reach | None, slots: Slots | None, rows: Rows
+    ) -> Tensor:
+        attention = self.decoder.blocks[layer].attention
+        qkv = attention.qkv.many(h)
+        if reach is None or slots is None:
+            k, v = torch.empty(2, attention.kv_heads, len(h), self.decoder.traits.head_size, dtype=self.dtype)
+            q = self._placed(attention, qkv, k, v, 0, context.length).transpose(0, 1)
+            y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
         else:
-            y = attend(queries.transpose(0, 1), held, rows, seen, site).bfloat16()
-        show_reach(queries.transpose(0, 1), held, rows, site, reach, context.cache.reach)
+            keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + len(h)
+            q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+            held, mechanism = KeyValues(keys[:, :end], values[:, :end], slots.positions), context.mechanisms[layer]
+            y = self._attended(q, held, reach & context.cache.reach, mechanism.site)
+            show_reach(q.transpose(0, 1), held, rows, mechanism.site, reach, context.cache.reach)
         return attention.out.many(y.flatten(1))
 
-    def _placed(self, attention: Attention, qkv: Tensor, slots: Slots, layer: int, position: int) -> Tensor:
-        """Queries [H, T, D]; keys and values go into the cache."""
+    def _attended(self, queries: Tensor, held: KeyValues, reach: Reach, site: Site) -> Tensor:
+        """Attention [T, H, D] of queries [H, T, D]."""
+        if reach == FULL and not site.cap:
+            return attend_after(queries, held.keys, held.values, site.scale)
+        return attend_in_blocks(queries.transpose(0, 1), held, held.positions[-queries.shape[1] :], reach, site).to(self.dtype)
+
+    def _placed(self, attention: Attention, qkv: Tensor, keys: Tensor, values: Tensor, slot: int, position: int) -> Tensor:
+        """Queries [H, T, D]; keys and values go into slots of `keys` and `values` [G, capacity, D]."""
         T, size = len(qkv), self.decoder.traits.head_size
-        queries = torch.empty(attention.query_heads, T, size, dtype=torch.bfloat16)
+        queries = torch.empty(attention.query_heads, T, size, dtype=self.dtype)
         norms = _weight(attention.q_norm), _weight(attention.k_norm)
         bias = _NONE if attention.qkv.bias is None else attention.qkv.bias.float().numpy()
         cos, sin = _rotations(attention.rope, position, T)
-        held = _bits(slots.buffers.keys[layer]), _bits(slots.buffers.values[layer])
-        arrays = (_bits(qkv), bias, *norms, self._eps, cos, sin, _bits(queries), *held, slots.first)
+        held = _array(keys), _array(values)
+        arrays = (_array(qkv), bias, *norms, self._eps, cos, sin, _array(queries), *held, slot)
         self.crew.share(T, lambda first, last: r.place_rows(*arrays, first, last))
         return queries
 
@@ -116,13 +121,18 @@ class Prompt:
         return np.float32(self.decoder.traits.eps)
 
 
+def _linears(block: Block) -> tuple[Linear, ...]:
+    """The products of a block that go through `many`."""
+    return linears_of(block) if feeds_plainly(block) else (block.attention.qkv, block.attention.out)
+
+
 def _weight(norm: RmsNorm | None) -> np.ndarray:
     return _NONE if norm is None else norm.weight.numpy()
 
 
-def _bits(x: Tensor) -> np.ndarray:
-    """Bfloat16 as compiled code sees it."""
-    return x.view(torch.uint16).numpy()
+def _array(x: Tensor) -> np.ndarray:
+    """As compiled code sees it: bfloat16 is held in uint16."""
+    return x.numpy() if x.dtype == torch.float32 else x.view(torch.uint16).numpy()
 
 
 def _rotations(rope: RopeTable | None, position: int, rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,8 @@ class Room:
         if slots is not None:
             self._make_room(slots.end + len(x), len(captured))
             self._fill(
-                mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data, slots=slots.end + len(x), kv_bytes=slots.buffers.keys[0].itemsize,
+                mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data,
+                slots=slots.end + len(x), kv_bytes=slots.buffers.keys[0].itemsize,
                 capacity=slots.buffers.capacity, slot=slots.first, end=slots.end,
             )  # fmt: skip
         return self.record

@@ -1,8 +1,8 @@
 """What happens to the many rows of a prompt between its products.
 
-Bfloat16 is held in uint16; x, norms and rotations are float32. Types are named, so that everything is compiled, or read from
-Numba's cache on disk, when this module is imported. That cache looks at the age of this file alone: touch it when
-machine.py or vectors.py changes.
+Passes are of bfloat16, held in uint16, or of float32; x, norms and rotations are float32. Types are named, so that everything
+is compiled, or read from Numba's cache on disk, when this module is imported. That cache looks at the age of this file
+alone: touch it when machine.py or vectors.py changes.
 """
 
 from __future__ import annotations
@@ -10,31 +10,28 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from core.decoder.fused.machine import bits_to_float, narrow
+from core.decoder.fused.machine import narrow, widen
 from core.decoder.fused.vectors import FAST, norm_factor
 
-_BF16 = np.uint16(0)
+_FORMATS = ("uint16", "float32")
 
 
-@njit(inline="always")
-def _wide(value):
-    return bits_to_float(np.uint32(value) << np.uint32(16))
-
-
-@njit("(float32[:,::1],float32[::1],float32,uint16[:,::1])", nogil=True, fastmath=FAST, cache=True)
+@njit([f"(float32[:,::1],float32[::1],float32,{kind}[:,::1])" for kind in _FORMATS], nogil=True, fastmath=FAST, cache=True)
 def norm_rows(x, weight, eps, out):
     """out = RMS norm of every row of x; where `weight` is empty, x itself."""
     for row in range(len(x)):
         if len(weight) == 0:
             for i in range(x.shape[1]):
-                out[row, i] = narrow(x[row, i], _BF16)
+                out[row, i] = narrow(x[row, i], out[row, i])
             continue
         factor = norm_factor(x[row], eps)
         for i in range(x.shape[1]):
-            out[row, i] = narrow(x[row, i] * factor * weight[i], _BF16)
+            out[row, i] = narrow(x[row, i] * factor * weight[i], out[row, i])
 
 
-@njit("(float32[:,::1],uint16[:,::1],float32[::1],float32,float32)", nogil=True, fastmath=FAST, cache=True)
+@njit(
+    [f"(float32[:,::1],{kind}[:,::1],float32[::1],float32,float32)" for kind in _FORMATS], nogil=True, fastmath=FAST, cache=True
+)
 def add_rows(x, y, weight, eps, scale):
     """x += scale · RMS norm of y; where `weight` is empty, y itself."""
     width = x.shape[1]
@@ -42,10 +39,10 @@ def add_rows(x, y, weight, eps, scale):
     for row in range(len(x)):
         if len(weight) == 0:
             for i in range(width):
-                x[row, i] += _wide(y[row, i]) * scale
+                x[row, i] += widen(y[row, i]) * scale
             continue
         for i in range(width):
-            room[i] = _wide(y[row, i])
+            room[i] = widen(y[row, i])
         factor = norm_factor(room, eps) * scale
         for i in range(width):
             x[row, i] += room[i] * factor * weight[i]
@@ -61,15 +58,18 @@ def _turned(vector, weight, eps, cos, sin, out):
             vector[i] *= factor * weight[i]
     for i in range(half):
         a, b = vector[i], vector[i + half]
-        out[i] = narrow(a * cos[i] - b * sin[i], _BF16)
-        out[i + half] = narrow(b * cos[i] + a * sin[i], _BF16)
+        out[i] = narrow(a * cos[i] - b * sin[i], out[i])
+        out[i + half] = narrow(b * cos[i] + a * sin[i], out[i])
     for i in range(2 * half, len(vector)):
-        out[i] = narrow(vector[i], _BF16)
+        out[i] = narrow(vector[i], out[i])
 
 
 @njit(
-    "(uint16[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
-    "uint16[:,:,::1],uint16[:,:,::1],uint16[:,:,::1],int64,int64,int64)",
+    [
+        f"({kind}[:,::1],float32[::1],float32[::1],float32[::1],float32,float32[:,::1],float32[:,::1],"
+        f"{kind}[:,:,::1],{kept}[:,:,::1],{kept}[:,:,::1],int64,int64,int64)"
+        for kind, kept in (("uint16", "uint16"), ("float32", "uint16"), ("float32", "float32"))
+    ],
     nogil=True, fastmath=FAST, cache=True,
 )  # fmt: skip
 def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last):
@@ -82,7 +82,7 @@ def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, 
     for row in range(first, last):
         for head in range(heads + 2 * kv_heads):
             for i in range(size):
-                room[i] = _wide(qkv[row, head * size + i])
+                room[i] = widen(qkv[row, head * size + i])
             if len(bias):
                 for i in range(size):
                     room[i] += bias[head * size + i]
@@ -91,5 +91,6 @@ def place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, 
             elif head < heads + kv_heads:
                 _turned(room, k_norm, eps, cos[row], sin[row], keys[head - heads, slot + row])
             else:
+                value = values[head - heads - kv_heads, slot + row]
                 for i in range(size):
-                    values[head - heads - kv_heads, slot + row, i] = narrow(room[i], _BF16)
+                    value[i] = narrow(room[i], value[i])

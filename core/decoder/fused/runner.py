@@ -19,6 +19,7 @@ from core.attention.mechanism import Rows
 from core.cache.base import Buffers, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
+from core.decoder.fused.form import inside_of
 from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
@@ -61,7 +62,7 @@ class Fused:
         """Logits [wanted, V] float32 of the last of `tokens` [T], which follow those of `context`."""
         probe.start()
         x = self.decoder.embedded(tokens, context, probe).numpy()
-        inside, slots = _inside(context, len(tokens), probe)
+        inside, slots = inside_of(context, len(tokens), probe)
         run, room = self._run(context, inside, slots), self._room(len(tokens))
         logits = np.empty((wanted, int(self.table.model["logits_width"][0])), np.float32)
         captured = sorted(layer for layer in probe.attention_layers if inside[layer] is not None)
@@ -141,19 +142,6 @@ class Fused:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
                 layers["sin"][index] = block.attention.rope.sin.data_ptr()
         return layers
-
-
-def _inside(context: Context, rows: int, probe: Probe) -> tuple[tuple[Reach | None, ...], Slots | None]:
-    """What is seen in each layer that attends in compiled code, and where its keys and values go; None for other layers.
-
-    Sinks that a layer's own window ends are beyond the compiled mask, and what it shows has one position for each slot.
-    """
-    reaches = [mechanism.reach for mechanism in context.mechanisms]
-    inside = tuple(None if reach is None or reach.sink_reach is not None else reach for reach in reaches)
-    seen = [reach for reach in inside if reach is not None]
-    shows = not (probe.attention_layers and context.cache.by_head)
-    slots = context.cache.slots(rows, seen) if seen and shows else None
-    return (inside if slots is not None else (None,) * len(inside)), slots
 
 
 @contextmanager
