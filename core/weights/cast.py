@@ -10,6 +10,7 @@ from core.decoder.linear import Dense, Linear
 from core.decoder.plan import Plan, Source
 from core.models.checkpoint import StoredTensor
 from core.weights.gguf_codes import QUANTIZED, codes_of
+from core.weights.slab import Slab
 from core.weights.table import CastOptions
 
 
@@ -18,9 +19,10 @@ class Cast:
 
     def __init__(self, options: CastOptions, plan: Plan) -> None:
         self.dtype = self.kv_dtype = getattr(torch, options.dtype)
+        self._slab = Slab()
 
     def linear(self, sources: Sequence[Source], bias: torch.Tensor | None, layer: int | None) -> Linear:
-        return Dense(torch.cat([source.dense(self.dtype) for source in sources]), bias)
+        return Dense(self._slab.stacked(sources, self.dtype), bias)
 
     def embedding(self, source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
         return stored_rows(source)

@@ -19,6 +19,7 @@ from llvmlite import ir
 from numba import njit
 
 from core.compiled.emitter import F16, F32, I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
+from core.compiled.jit import register_lanes
 
 MOST_ROWS = 8  # input rows of one pass over the matrix
 PLANES = {8: (8,), 7: (4, 2, 1), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,)}
@@ -69,7 +70,8 @@ class _Product:
 
     def __init__(self, e: Emitter, format: Format, rows: int) -> None:
         self.e, self.format, self.rows = e, format, rows
-        self.chains = (4, 4, 4, 4, 2, 2, 2, 2)[rows - 1]  # sums kept apart hide the latency of a multiplication
+        # Sums kept apart hide the latency of a product and sum in one instruction, where registers suffice.
+        self.chains = (4, 4, 4, 4, 2, 2, 2, 2)[rows - 1] if register_lanes() == 16 else 1
         self.unit_bytes = 2 * format.unit * format.bits
         self.row_bytes = e.b.mul(e.b.mul(e.groups, e.units), number(2 * format.unit))
 

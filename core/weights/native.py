@@ -13,6 +13,7 @@ from core.technique import NoOptions
 from core.weights.cast import stored_rows
 from core.weights.gguf_codes import QUANTIZED, codes_of
 from core.weights.packed import Packed, joined
+from core.weights.slab import Slab
 
 
 class Native:
@@ -25,21 +26,21 @@ class Native:
         # A model in one 16-bit format caches its keys and values in it; one with quantized blocks computes in float32.
         stored = {"BF16": torch.bfloat16, "F16": torch.float16}.get(plan.layers[0].k.kind)
         self.kv_dtype = stored or torch.bfloat16
+        self._slab = Slab()
 
     def linear(self, sources: Sequence[Source], bias: torch.Tensor | None, layer: int | None) -> Linear:
         if len({source.kind for source in sources}) == 1:
-            return _one_format(sources, bias)
-        parts = [_one_format([source], None) for source in sources]
+            return self._one_format(sources, bias)
+        parts = [self._one_format([source], None) for source in sources]
         return Joined(parts, bias)
+
+    def _one_format(self, sources: Sequence[Source], bias: torch.Tensor | None) -> Linear:
+        kind = sources[0].kind
+        blocks = [source.blocks for source in sources if isinstance(source, StoredTensor)]
+        if kind in QUANTIZED:
+            return Packed(joined([codes_of(kind, part) for part in blocks]), bias)
+        dtype = {"F16": torch.float16, "BF16": torch.bfloat16}.get(kind, torch.float32)
+        return Dense(self._slab.stacked(sources, dtype), bias)
 
     def embedding(self, source: Source) -> Callable[[torch.Tensor], torch.Tensor]:
         return stored_rows(source)
-
-
-def _one_format(sources: Sequence[Source], bias: torch.Tensor | None) -> Linear:
-    kind = sources[0].kind
-    blocks = [source.blocks for source in sources if isinstance(source, StoredTensor)]
-    if kind in QUANTIZED:
-        return Packed(joined([codes_of(kind, part) for part in blocks]), bias)
-    dtype = {"F16": torch.float16, "BF16": torch.bfloat16}.get(kind, torch.float32)
-    return Dense(torch.cat([source.dense(dtype) for source in sources]), bias)
