@@ -95,9 +95,9 @@ class Fused:
                 raise
 
         self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead())
-        spent = room.counts[0, : len(PHASES)]
-        for phase, count in zip(PHASES, spent.tolist(), strict=True):
-            rows.probe.add(phase, seconds * count / (int(spent.sum()) or 1))
+        spent = room.counts[0, : len(PHASES)].tolist()
+        for phase, count in zip(PHASES, spent, strict=True):
+            rows.probe.add(phase, seconds * count / (sum(spent) or 1))
         rows.probe.start()
 
     def _outside(self, stop: int, room: Room, context: Context, rows: Rows) -> None:
