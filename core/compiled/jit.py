@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,17 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from core.errors import RunFailed
-from core.files import replacing
 from core.folders import cache_folder
+from core.kept import keep, kept
 
-_DIGEST = hashlib.sha256
 _kept: list[Any] = []  # the libraries own the code
 
 
 def compiled(ir: str, name: str) -> int:
     """The address of function `name` of the module `ir`."""
-    path = cache_folder() / "compiled" / f"{_DIGEST(f'{_host()} {ir}'.encode()).hexdigest()[:32]}.o"
-    code = _stored(path) or _made(ir, path)
+    path = cache_folder() / "compiled" / f"{hashlib.sha256(f'{_host()} {ir}'.encode()).hexdigest()[:32]}.o"
+    stored = kept(path)
+    code = _made(ir, path) if stored is None else stored.tobytes()
     library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol(name).link(_jit(), f"{path.stem}-{len(_kept)}")
     _kept.append(library)
     return int(library[name])
@@ -42,15 +40,6 @@ def register_lanes() -> int:
     return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
 
 
-def _stored(path: Path) -> bytes | None:
-    """The object code in `path`; None where there is none or it is damaged."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    digest, code = content[:32], content[32:]
-    return code if _DIGEST(code).digest() == digest else None
-
-
 def _made(ir: str, path: Path) -> bytes:
     machine = _machine()
     module = llvm.parse_assembly(ir)
@@ -58,10 +47,7 @@ def _made(ir: str, path: Path) -> bytes:
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
     code: bytes = machine.emit_object(module)
-    with suppress(RunFailed, OSError):  # a cache that cannot be written costs a second at the next start
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(_DIGEST(code).digest() + code)
+    keep(path, [code])
     return code
 
 

@@ -23,9 +23,8 @@ from core.config import RunConfig
 from core.decoder.build import Weights
 from core.decoder.linear import Joined, Linear
 from core.decoder.plan import Source
-from core.errors import RunFailed
-from core.files import replacing
 from core.folders import cache_folder
+from core.kept import keep, kept
 from core.weights.packed import Packed
 
 VERSION = 1
@@ -69,9 +68,8 @@ class Stored:
     def save(self) -> None:
         """Keep what was made; a disk that is full or read-only costs the next load its second, and nothing else."""
         if self._kept is None and any(self._made):
-            with suppress(RunFailed, OSError):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                _write(self.path, self._made)
+            keep(self.path, _pieces(self._made))
+            with suppress(OSError):
                 _tidy(self.path.parent)
 
 
@@ -93,18 +91,13 @@ def _key(config: RunConfig, model: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(path: Path, made: Sequence[Sequence[Packed] | None]) -> None:
+def _pieces(made: Sequence[Sequence[Packed] | None]) -> Iterator[bytes | memoryview]:
     entries = [None if parts is None else [_entry(part) for part in parts] for parts in made]
     header = json.dumps(entries).encode()
     header += b" " * (-(len(header) + 8) % _ALIGNED)
     arrays = (array for parts in made for part in parts or () for array in part.arrays)
     padded = (piece for array in arrays for piece in (array.data, bytes(-array.nbytes % _ALIGNED)))
-    digest = hashlib.sha256()
-    with replacing(path) as file:
-        for piece in chain((len(header).to_bytes(8, "little"), header), padded):
-            digest.update(piece)
-            file.write(piece)
-        file.write(digest.digest())
+    yield from chain((len(header).to_bytes(8, "little"), header), padded)
 
 
 def _entry(part: Packed) -> dict[str, Any]:
@@ -116,13 +109,8 @@ Restored = tuple[dict[str, Any], list[np.ndarray]]
 
 def _read(path: Path) -> Iterator[list[Restored] | None] | None:
     """The entries of a whole file, in order; None where there is none, or it is damaged."""
-    if not path.exists():
-        return None
-    # One large piece of memory gets huge pages, which the stream of weights of every token is quicker with than a mapping.
-    content = np.empty(path.stat().st_size, np.uint8)
-    with path.open("rb") as file:
-        whole = file.readinto(content.data) == len(content) > 40
-    if not whole or hashlib.sha256(content[:-32].data).digest() != content[-32:].tobytes():
+    content = kept(path)
+    if content is None:
         return None
     with suppress(OSError):
         path.touch()

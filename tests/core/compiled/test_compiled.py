@@ -10,12 +10,12 @@ import torch
 
 from core.attention.kernel import LOWEST, join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
-from core.compiled import jit
 from core.compiled.arithmetic import exp, logistic, tanh
 from core.compiled.emitter import LANES, VF32, Emitter, number
 from core.compiled.jit import callable_at
 from core.compiled.numbers import read, write
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
+from core.kept import kept
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_that_code_is_compiled_once_and_again_when_its_file_is_damaged(folder: P
     file.write_bytes(file.read_bytes()[:-5])
     ran.append(mapped("doubled", lambda e, v: e.b.fadd(v, v), x))
     assert all(torch.equal(y, 2 * x) for y in ran)
-    assert jit._stored(file) is not None
+    assert kept(file) is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
