@@ -294,8 +294,6 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         self.pulse.stop()
         store(self)
-        self.engine.close()
-        self.keeper.close()
-        self.opener.close()
-        self.models.close()
+        for part in (self.engine, self.keeper, self.opener, self.models):
+            part.close()
         event.accept()
