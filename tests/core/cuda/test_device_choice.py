@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core import compatibility
 from core.compatibility import refusals, refuse, refused_techniques
 from core.config import RunConfig
 from core.cuda import found, support
 from core.errors import BadInput
 from core.models.info import ModelInfo
+from core.refusals import computing
 
 SHAPE = {
     "name": "tiny", "path": "/tiny", "format": "safetensors", "architecture": "llama", "engine": "local", "layers": 4,
@@ -28,7 +28,7 @@ def chosen(settings: str) -> RunConfig:
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine whose driver shows a GPU."""
-    for module in (support, compatibility):
+    for module in (support, computing):
         monkeypatch.setattr(module, "missing", lambda: None)
 
 
