@@ -75,14 +75,15 @@ class Emitter:
         starts: Sequence[Value],
         body: Sweep,
         join: Callable[[Value, Value], Value] | None = None,
+        lanes: int = LANES,
     ) -> list[Value]:
-        """carried = body(i, carried, lanes) for sixteen places at a time, and then for one after the other.
+        """carried = body(i, carried, lanes) for so many places at a time, and then for one after the other.
 
         What is carried begins as the scalars `starts` in every lane; lanes are joined in between.
         """
-        whole = self.b.add(first, self.b.and_(self.b.sub(last, first), number(-LANES)))
-        spread = [self.spread(start) for start in starts]
-        vectors = self.loop(first, whole, spread, lambda i, carried: body(i, carried, LANES), step=LANES)
+        whole = self.b.add(first, self.b.and_(self.b.sub(last, first), number(-lanes)))
+        spread = [self.spread(start, lanes) for start in starts]
+        vectors = self.loop(first, whole, spread, lambda i, carried: body(i, carried, lanes), step=lanes)
         scalars = [self.joined(value, join) for value in vectors] if join else []
         return self.loop(whole, last, scalars, lambda i, carried: body(i, carried, 1))
 

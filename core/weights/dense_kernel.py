@@ -11,6 +11,7 @@ from functools import cache, partial
 import torch
 
 from core.compiled.emitter import F32, LANES, Emitter, Value, constant, number
+from core.compiled.jit import register_lanes
 from core.compiled.numbers import read
 from core.weights.kernel import MOST_ROWS, NAMES
 
@@ -31,7 +32,8 @@ class _Product:
 
     def __init__(self, e: Emitter, dtype: torch.dtype, rows: int) -> None:
         self.e, self.dtype, self.rows = e, dtype, rows
-        self.height = 4 if rows <= 4 else 2  # matrix rows side by side
+        heights = (4, 4, 4, 4, 2, 2, 2, 2) if register_lanes() == 16 else (8, 4, 4, 2, 2, 2, 1, 1)
+        self.height = heights[rows - 1]  # matrix rows side by side: as many sums as there are registers for
         self.row_bytes = e.b.mul(e.units, number(dtype.itemsize))
 
     def emit(self) -> None:
@@ -43,7 +45,7 @@ class _Product:
         weights = [e.b.add(e.codes, e.b.mul(e.b.add(n, number(i)), self.row_bytes)) for i in range(self.height)]
         inputs = [e.b.add(e.x, e.b.mul(e.units, number(4 * row))) for row in range(self.rows)]
         starts = [constant(F32, 0.0)] * (self.height * self.rows)
-        sums = e.sweep(number(0), e.units, starts, partial(self._columns, weights, inputs), e.b.fadd)
+        sums = e.sweep(number(0), e.units, starts, partial(self._columns, weights, inputs), e.b.fadd, register_lanes())
         for index, total in enumerate(sums):
             i, row = divmod(index, self.rows)
             e.store(total, e.at(e.y, e.b.add(e.b.mul(e.ldy, number(row)), e.b.add(n, number(i))), 4))

@@ -94,15 +94,15 @@ class Prompt:
             keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + len(h)
             q = self._placed(attention, qkv, keys, values, slots.first, context.length)
             kv, site = KeyValues(keys[:, :end], values[:, :end], slots.positions), context.mechanisms[layer].site
-            y = self._attended(q, kv, rows, reach & context.cache.reach, site)
+            y = self._attended(q, kv, reach & context.cache.reach, site)
             show_reach(q.transpose(0, 1), kv, rows, site, reach, context.cache.reach)
         return attention.out.many(y.flatten(1))
 
-    def _attended(self, queries: Tensor, kv: KeyValues, rows: Rows, reach: Reach, site: Site) -> Tensor:
+    def _attended(self, queries: Tensor, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
         """Attention [T, H, D] of queries [H, T, D]."""
         if reach == FULL and not site.cap:
             return attend_after(queries, kv.keys, kv.values, site.scale)
-        return attend_in_blocks(queries.transpose(0, 1), kv, rows.positions, reach, site).to(self.dtype)
+        return attend_in_blocks(queries.transpose(0, 1), kv, kv.positions[-queries.shape[1] :], reach, site).to(self.dtype)
 
     def _placed(self, attention: Attention, qkv: Tensor, keys: Tensor, values: Tensor, slot: int, position: int) -> Tensor:
         """Queries [H, T, D]; keys and values go into slots of `keys` and `values` [G, capacity, D]."""

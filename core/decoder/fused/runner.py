@@ -94,9 +94,9 @@ class Fused:
             walk()  # the others wait
 
         self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead(), rescue)
-        spent = room.counts[0, : len(PHASES)]
-        for phase, count in zip(PHASES, spent.tolist(), strict=True):
-            rows.probe.add(phase, seconds * count / (int(spent.sum()) or 1))
+        spent = room.counts[0, : len(PHASES)].tolist()
+        for phase, count in zip(PHASES, spent, strict=True):
+            rows.probe.add(phase, seconds * count / (sum(spent) or 1))
         rows.probe.start()
 
     def _outside(self, stop: int, room: Room, context: Context, rows: Rows) -> None:
