@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import exp
 from pathlib import Path
@@ -17,6 +18,8 @@ from core.config import RunConfig
 from core.distill import adapter_file
 from core.errors import BadInput
 from core.models.adapters import adapter_name, adapter_of, features_of
+from core.models.default import is_fetched
+from core.models.find import describe
 from core.models.info import ModelInfo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,3 +118,13 @@ def test_that_maps_of_another_shape_are_refused(where: Site, tmp_path: Path) -> 
     file = written(first_features(replace(where, kv_heads=1), FEATURES), tmp_path)
     with pytest.raises(BadInput, match="no feature maps for layer 0 with 6 query heads and 2 KV heads of 8"):
         context_of(settings(file), where)
+
+
+@pytest.mark.skipif(not is_fetched(), reason="the default model is not fetched")
+def test_that_maps_of_the_default_model_are_shipped_with_their_log() -> None:
+    info = describe("default")
+    file = adapter_of("linear_learned", info)
+    log = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert log["command"].startswith("distill linear_learned --steps")
+    assert len(log["layers"]) == info.layers
+    assert features_of(info, "") == log["settings"]["features"]
