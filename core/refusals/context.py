@@ -71,9 +71,6 @@ def _latents_need_a_cache_that_takes_any_numbers(config: RunConfig) -> Iterator[
             f"{_KNOWS_KEYS[config.cache.name]}; use cache.name=dynamic, static, rolling or quantized"
         )
         yield Refusal("heads", "latent_kv", reason)
-    if config.heads.name == "latent_kv" and keeps_state(config.attention):
-        reason = f"{config.attention.name} keeps a state in place of a cache, and there is nothing for a latent to stand for"
-        yield Refusal("heads", "latent_kv", f"{reason}; use attention.name=full or heads.name=as_trained")
 
 
 def _rows_divide_blocks(config: RunConfig) -> Iterator[Refusal]:
