@@ -20,6 +20,7 @@ _interrupted = Event()
 def exit_code_of(call: Callable[[], int]) -> int:
     """What `call` returns; 2 for bad input and 1 for a failure (told in a line), 130 for Ctrl+C, 141 for a closed pipe."""
     _write_what_can_be_written()
+    _interrupted.clear()
     if current_thread() is main_thread():
         signal.signal(signal.SIGINT, _interrupt)
     try:

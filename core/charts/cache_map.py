@@ -134,8 +134,9 @@ def _dropped(trace: Trace) -> list[tuple[str | float | int | None, ...]]:
         for position in fell.tolist():
             when.setdefault(position, step)
         share = now
-    texts, reason = trace.all_tokens, trace.cache[-1].reason if trace.cache else ""
+    texts = dict(enumerate(token.text for token in trace.all_tokens))
+    reason = trace.cache[-1].reason if trace.cache else ""
     return [
-        (position, repr(texts[position].text)[1:-1], pass_name(step), round(100 * float(share[position]), 1), reason)
+        (position, repr(texts.get(position, ""))[1:-1], pass_name(step), round(100 * float(share[position]), 1), reason)
         for position, step in sorted(when.items())
     ]

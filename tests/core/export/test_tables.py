@@ -19,7 +19,7 @@ from core.metrics import METRICS
 from core.trace import Trace
 from tests.traces import make_trace
 
-SPARSE = RunConfig().set(["ffn.name=moefy", "decoding.name=prompt_lookup"])
+SPARSE = RunConfig().set(["ffn.name=moefy", "decoding.name=prompt_lookup", "attention.name=window", "attention.window=8"])
 TRACES = [("A", make_trace(SPARSE)), ("B", make_trace(seed=1, diverges_at=30))]
 
 
