@@ -14,7 +14,7 @@ run: .venv/run
 
 test: lint
 	@$(BIN)/python -m app.prepare
-	@$(BIN)/python -m pytest --ignore=tests/benchmarks
+	@$(BIN)/python -m pytest --ignore=tests/benchmarks -n 2 --dist loadfile
 
 lint: .venv/test
 	@$(BIN)/ruff check .
