@@ -109,7 +109,9 @@ def test_that_big_ranges_do_not_make_wide_editors(qtbot: QtBot) -> None:
     assert form.sizeHint().width() < 400
 
 
-@pytest.mark.parametrize("kind", [Sampling, Run, *{row.options for rows in CATALOGUE.values() for row in rows.values()}])
+@pytest.mark.parametrize(
+    "kind", [Sampling, Run, *dict.fromkeys(row.options for rows in CATALOGUE.values() for row in rows.values())]
+)
 def test_that_every_options_dataclass_has_a_form_with_explained_editors(qtbot: QtBot, kind: type) -> None:
     form = OptionsForm(kind, section="x")
     qtbot.addWidget(form)
