@@ -54,21 +54,23 @@ def plan_for(family: str) -> Plan:
         q, kv = traits.query_heads * D, traits.kv_heads * D
         biases = {letter: torch.randn(size, generator=random) for letter, size in zip("qkv", (q, kv, kv))} if biased else {}
         ffn = GatedPlan(matrix(F, C), matrix(F, C), matrix(C, F))
-        return LayerPlan(matrix(q, C), matrix(kv, C), matrix(kv, C), matrix(C, q), traits.kv_heads, ffn, _norms(traits), biases)
+        return LayerPlan(
+            matrix(q, C), matrix(kv, C), matrix(kv, C), matrix(C, q), traits.kv_heads, ffn, _norms(traits, random), biases
+        )
 
     layers = [layer() for _ in range(traits.layers)]
     return Plan(traits, config, layers, matrix(128, 96), matrix(128, 96), torch.rand(96, generator=random) + 0.5)
 
 
-def _norms(traits: Traits) -> dict[str, torch.Tensor]:
+def _norms(traits: Traits, random: torch.Generator) -> dict[str, torch.Tensor]:
     places = {
         "pre": ("before_attention", "before_ffn"),
         "post": ("after_attention", "after_ffn"),
         "sandwich": ("before_attention", "after_attention", "before_ffn", "after_ffn"),
     }[traits.norm_place]
-    norms = {place: torch.rand(traits.width) + 0.5 for place in places}
+    norms = {place: torch.rand(traits.width, generator=random) + 0.5 for place in places}
     if traits.qk_norm == "head":
-        norms |= {name: torch.rand(traits.head_size) + 0.5 for name in ("q_norm", "k_norm")}
+        norms |= {name: torch.rand(traits.head_size, generator=random) + 0.5 for name in ("q_norm", "k_norm")}
     return norms
 
 
