@@ -17,19 +17,19 @@ SETTLE = 0.4  # seconds for layouts that wait for a pause
 
 
 def grab(window: Window, path: Path, size: tuple[int, int], dock: str = "") -> None:
-    """Show `window` at `size` with `dock` in front, wait until it is painted, and write a PNG.
+    """Show `window` at `size` with `dock` (its name or title) in front, wait until it is painted, and write a PNG.
 
     Raises BadInput for an unknown dock, RunFailed when the file cannot be written.
     """
-    known = [one.name for one in window.docks]
-    if dock and dock not in known:
-        raise BadInput(f"--dock {dock}: there is no such dock; there are {', '.join(known)}")
+    names = {name.casefold(): one.name for one in window.docks for name in (one.title, one.name)}
+    if dock and dock.casefold() not in names:
+        raise BadInput(f"--dock {dock}: there is no such dock; there are {', '.join(dict.fromkeys(names.values()))}")
     window.resize(QSize(*size))
     window.show()
     settle_until(lambda: window.engine.state != "starting" and window.prompt_is_counted())
     window.docks.reset()
     if dock:
-        window.docks.raise_dock(dock)
+        window.docks.raise_dock(names[dock.casefold()])
     settle()
     image = window.grab().toImage()
     with replacing(path) as file:
