@@ -148,8 +148,9 @@ class BlockAttention(Mechanism):
         seen = torch.arange(self.blocks).repeat_interleave(self.compressor.rows) < local[:, None]  # [T, R]
         weights = torch.cat((logits, self._far(queries).masked_fill(~seen, -torch.inf)), dim=-1).softmax(-1)
         found, compressed = weights[..., : keys.shape[1]], weights[..., keys.shape[1] :]
-        shares = torch.split(compressed, self.compressor.rows, dim=-1)
-        for block, (share, spread) in enumerate(zip(shares, self.spread, strict=True)):
+        rows = self.compressor.rows
+        for block, spread in enumerate(self.spread):
+            share = compressed[..., block * rows : (block + 1) * rows]
             found[..., self._first(block) : self._first(block + 1)] += share @ spread
         return found.flatten(0, 1)
 

@@ -101,6 +101,16 @@ def test_that_compressed_blocks_weigh_what_they_say(technique: str) -> None:
     assert abs(found - seen.numpy()).max() < 1e-3
 
 
+@pytest.mark.parametrize("technique", [LINFORMER, NYSTROM])
+def test_that_a_text_of_less_than_a_block_shows_its_own_weights(technique: str) -> None:
+    shown = []
+    for settings in (technique, "attention.name=full"):
+        probe = Probe([0])
+        attended(context_of(settings, site()), [4], probe)
+        shown.append(probe.take_attention()[0][0])
+    assert abs(shown[0] - shown[1]).max() < 1e-3
+
+
 @pytest.mark.parametrize("technique", [LINFORMER.replace("rank=4", "rank=8"), NYSTROM.replace("segment=5", "segment=1")])
 def test_that_nothing_is_lost_where_every_token_has_a_row(technique: str) -> None:
     full = attended(context_of("attention.name=full", site(tokens=LONG)), [LONG])
