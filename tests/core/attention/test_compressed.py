@@ -104,9 +104,9 @@ def test_that_compressed_blocks_weigh_what_they_say(technique: str) -> None:
 @pytest.mark.parametrize("technique", [LINFORMER, NYSTROM])
 def test_that_a_text_of_less_than_a_block_shows_its_own_weights(technique: str) -> None:
     shown = []
-    for settings in (technique, "attention.name=full"):
+    for chosen in (technique, "attention.name=full"):
         probe = Probe([0])
-        attended(context_of(settings, site()), [4], probe)
+        attended(context_of(chosen, site()), [4], probe)
         shown.append(probe.take_attention()[0][0])
     assert abs(shown[0] - shown[1]).max() < 1e-3
 
