@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
 from core.attention.mechanism import Expand, Mechanism, Rows, Store
 from core.cache.base import Cache
 from core.decoder.probe import Probe
@@ -28,10 +27,9 @@ class Context:
         return self.cache.length
 
     @property
-    def reaches(self) -> tuple[Reach, ...] | None:
-        """What queries see in each layer, where that is all there is to the attention of every layer."""
-        found = tuple(mechanism.reach for mechanism in self.mechanisms if mechanism.reach is not None)
-        return found if len(found) == len(self.mechanisms) else None
+    def is_plain(self) -> bool:
+        """Whether the attention of every layer is softmax over a Reach and nothing more."""
+        return all(mechanism.reach is not None for mechanism in self.mechanisms)
 
     def rows(self, count: int, probe: Probe) -> Rows:
         """The next `count` tokens."""

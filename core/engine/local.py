@@ -117,7 +117,7 @@ class LocalSession(Session):
         return len(self._all)
 
     def adopt(self, prompt: Sequence[int]) -> int:
-        if self.context.reaches is None:  # attention with a state of its own must see every token
+        if not self.context.is_plain:  # attention with a state of its own must see every token
             return 0
         self._all = list(prompt[: self.context.cache.adopt(prompt)])
         return len(self._all)
