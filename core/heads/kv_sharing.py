@@ -15,7 +15,7 @@ from core.heads.importance import importance
 from core.heads.least_squares import join_keys, join_values, shared_keys, shared_values
 from core.heads.moments import VERSION, Moments, moments
 from core.heads.repair import repair
-from core.heads.table import KvSharingOptions
+from core.heads.table import KvSharingOptions, possible_kv_heads
 from core.layers import parse_layers
 
 _Change = Callable[[Source, int, int, KvSharingOptions], Source]
@@ -43,8 +43,8 @@ def apply(options: KvSharingOptions, plan: Plan, preparation: Preparation) -> No
 
 def check(kv_heads: int, query_heads: int, trained: int) -> None:
     """BadInput unless `kv_heads` divides the query heads and is a multiple or a divisor of the trained KV heads."""
-    if query_heads % kv_heads or (kv_heads % trained and trained % kv_heads):
-        fits = [n for n in range(1, query_heads + 1) if query_heads % n == 0 and (n % trained == 0 or trained % n == 0)]
+    fits = possible_kv_heads(query_heads, trained)
+    if kv_heads not in fits:
         raise BadInput(
             f"heads.kv_heads={kv_heads}: the model has {query_heads} query heads over {trained} KV heads, "
             f"so it can have {', '.join(map(str, fits))}"

@@ -28,6 +28,11 @@ class LatentKvOptions:
     layers: str = layers_option()
 
 
+def possible_kv_heads(query_heads: int, trained: int) -> list[int]:
+    """KV heads that `query_heads` can share: divisors of them that are multiples or divisors of the `trained` KV heads."""
+    return [n for n in range(1, query_heads + 1) if query_heads % n == 0 and (n % trained == 0 or trained % n == 0)]
+
+
 TECHNIQUES = (
     Technique(
         "heads",

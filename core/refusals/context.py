@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from core.attention.states import keeps_state
 from core.config import RunConfig
 from core.errors import BadInput
+from core.heads.table import possible_kv_heads
 from core.layers import parse_layers
 from core.models.adapters import adapter_of
 from core.models.info import ModelInfo
@@ -130,8 +131,7 @@ def _repair_needs_a_plain_output(config: RunConfig, info: ModelInfo) -> Iterator
 
 
 def _fitting(queries: int, own: int) -> str:
-    fits = [n for n in range(1, queries + 1) if queries % n == 0 and (n % own == 0 or own % n == 0)]
-    return f"possible are {', '.join(map(str, fits))}"
+    return f"possible are {', '.join(map(str, possible_kv_heads(queries, own)))}"
 
 
 def _latents_are_no_larger_than_keys_and_values(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
