@@ -5,6 +5,8 @@ from __future__ import annotations
 from core.compiled.emitter import F32, I32, Emitter, Value, constant, vector
 
 _TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_POWERS = (1.3381302537e-03, 9.6663685154e-03, 5.5503810138e-02, 2.4022349038e-01, 6.9314718056e-01, 1.0)
+_ROUNDS = 12582912.0  # 1.5 · 2²³
 
 
 def exp(e: Emitter, x: Value) -> Value:
@@ -20,6 +22,19 @@ def exp(e: Emitter, x: Value) -> Value:
     whole = I32 if kind is F32 else vector(I32, kind.count)
     bits = b.shl(b.add(b.fptosi(n, whole), constant(whole, 127)), constant(whole, 23))
     return b.fmul(p, b.bitcast(bits, kind))
+
+
+def exp2(e: Emitter, x: Value) -> Value:
+    """2^x to 2e-7 relative, from −126 to 127; below that as at −126. x: a vector of float32."""
+    b, kind, wide = e.b, x.type, vector(I32, x.type.count)
+    x = e.highest(x, constant(kind, -126.0))
+    shifted = b.fadd(x, constant(kind, _ROUNDS))  # the nearest integer stands in its lowest bits
+    r = b.fsub(x, b.fsub(shifted, constant(kind, _ROUNDS)))
+    p = constant(kind, _POWERS[0])
+    for term in _POWERS[1:]:
+        p = e.fma(p, r, constant(kind, term))
+    power = b.shl(b.bitcast(shifted, wide), constant(wide, 23))
+    return b.bitcast(b.add(b.bitcast(p, wide), power), kind)
 
 
 def logistic(e: Emitter, x: Value) -> Value:

@@ -12,7 +12,7 @@ from core.compiled.jit import compiled
 LANES = 16
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-F32, F16 = ir.FloatType(), ir.HalfType()
+F32, F16, VOID = ir.FloatType(), ir.HalfType(), ir.VoidType()
 
 Value = Any
 Body = Callable[[Value, list[Value]], Sequence[Value]]
@@ -49,7 +49,7 @@ class Emitter:
         self.b.ret_void()
         return compiled(str(self.module), self.name)
 
-    def loop(self, first: Value, last: Value, carried: Sequence[Value], body: Body, step: int = 1) -> list[Value]:
+    def loop(self, first: Value, last: Value, carried: Sequence[Value], body: Body, step: Value | int = 1) -> list[Value]:
         """for i in range(first, last, step): carried = body(i, carried); returns what is carried in the end."""
         b, before = self.b, self.b.block
         head, inner, done = (self.function.append_basic_block(part) for part in ("head", "body", "done"))
@@ -60,7 +60,7 @@ class Emitter:
         b.cbranch(b.icmp_signed("<", index, last), inner, done)
         b.position_at_end(inner)
         after = body(index, phis)
-        following = b.add(index, number(step))
+        following = b.add(index, number(step) if isinstance(step, int) else step)
         for phi, start, new in zip([index, *phis], [first, *carried], [following, *after], strict=True):
             phi.add_incoming(start, before)
             phi.add_incoming(new, b.block)
@@ -99,10 +99,19 @@ class Emitter:
             self.b.branch(done)
         self.b.position_at_end(done)
 
-    def at(self, base: Value, index: Value, size: int) -> Value:
-        """base + index · size, with index a value or a number."""
-        offset = number(index * size) if isinstance(index, int) else self.b.mul(index, number(size))
-        return self.b.add(base, offset)
+    def at(self, base: Value, index: Value, size: int, beyond: int = 0) -> Value:
+        """base + index · size + beyond, with index a value or a number."""
+        if isinstance(index, int):
+            return self.b.add(base, number(index * size + beyond))
+        place = self.b.add(base, self.b.mul(index, number(size)))
+        return self.b.add(place, number(beyond)) if beyond else place
+
+    def pointer(self, address: Value) -> Value:
+        return self.b.inttoptr(address, I8.as_pointer())
+
+    def least(self, x: Value, y: Value) -> Value:
+        """The lesser of two signed integers."""
+        return self.b.select(self.b.icmp_signed("<", x, y), x, y)
 
     def load(self, address: Value, kind: Any, align: int) -> Value:
         value = self.b.load(self.b.inttoptr(address, kind.as_pointer()))
@@ -149,8 +158,7 @@ class Emitter:
 
     def prefetch(self, address: Value, near: bool = True) -> None:
         """Ask for the cache line at `address`: into the nearest cache, or into one with room for a longer run ahead."""
-        pointer = self.b.inttoptr(address, I8.as_pointer())
-        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(I32, n) for n in (0, 3 if near else 1, 1)))
+        self.call("llvm.prefetch.p0", VOID, self.pointer(address), *(ir.Constant(I32, n) for n in (0, 3 if near else 1, 1)))
 
 
 def lanes_of(x: Value) -> int:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.compiled import tiles
 from core.compiled.emitter import LANES
 from core.compiled.jit import callable_at
 from core.decoder.linear import Linear, Part, quick_dtype
 from core.weights.activations import Quantized
 from core.weights.kernel import ARGUMENTS, MOST_ROWS, Format, pack, product
+from core.weights.tiled import multiplied
 from core.weights.unpacking import unpacked
 
 # From this many rows on, unpacking once and a dense product beat one pass over the packed codes for every eight rows.
@@ -123,7 +125,15 @@ class Packed(Linear):
         return quick_dtype()
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == torch.bfloat16 and self._fits_tiles:
+            stored = self.format, self._codes, self._scales, self._offsets, self._groups, self._width
+            return multiplied(*stored, x)[: len(x), : self.out_features]
         return torch.nn.functional.linear(x, self._dense(x.dtype, passing=True))
+
+    @property
+    def _fits_tiles(self) -> bool:
+        whole = self._groups * self._width == self.in_features and self.in_features % tiles.COLUMNS == 0
+        return whole and len(self._codes) >= 2 and tiles.available()
 
     def parts(self) -> list[Part] | None:
         if self._groups * self._width != self.in_features:

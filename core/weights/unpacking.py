@@ -65,13 +65,11 @@ def unpacker(form: Format, dtype: torch.dtype) -> int:
         return []
 
     def group(at: Value, carried: list[Value]) -> list[Value]:
-        scale = scale_of(e, form, e.scales, at)
-        zero = constant(VF32, -float(1 << (form.bits - 1)))
-        offset = e.b.fmul(scale, zero) if form.symmetric else scale_of(e, form, e.offsets, at)
+        scale, offset = scales_of(e, form, at)
 
         def unit(_: Value, inner: list[Value]) -> list[Value]:
             codes, values = inner
-            pairs = [_pair(e, pair, scale, offset) for pair in unpacked_pairs(e, form, codes)]
+            pairs = unpacked_columns(e, form, codes, scale, offset)
             words = _rounded(e, pairs) if dtype == torch.bfloat16 else [e.b.bitcast(x, VI32) for pair in pairs for x in pair]
             for first in range(0, len(words), 4):
                 _store_rows(e, words[first : first + 4], e.b.add(values, number(4 * first)))
@@ -81,6 +79,18 @@ def unpacker(form: Format, dtype: torch.dtype) -> int:
 
     e.loop(e.first, e.last, [], block)
     return e.finish()
+
+
+def scales_of(e: Emitter, form: Format, at: Value) -> tuple[Value, Value]:
+    """The scales of group `at` and what code 0 stands for, of sixteen rows."""
+    scale = scale_of(e, form, e.scales, at)
+    zero = constant(VF32, -float(1 << (form.bits - 1)))
+    return scale, e.b.fmul(scale, zero) if form.symmetric else scale_of(e, form, e.offsets, at)
+
+
+def unpacked_columns(e: Emitter, form: Format, codes: Value, scale: Value, offset: Value) -> list[tuple[Value, Value]]:
+    """The values of a unit's columns, two by two, over sixteen rows."""
+    return [_pair(e, pair, scale, offset) for pair in unpacked_pairs(e, form, codes)]
 
 
 def _pair(e: Emitter, pair: Value, scale: Value, offset: Value) -> tuple[Value, Value]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attention import tiled
 from core.attention.context import Context
 from core.attention.mask import FULL, Reach
 from core.attention.mechanism import Rows, Site
@@ -14,6 +15,7 @@ from core.attention.showing import show_reach
 from core.cache.base import KeyValues, Slots
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
+from core.compiled.tiles import SIDE
 from core.decoder.feed_forward import Gated
 from core.decoder.fused.form import attends_plainly, feeds_plainly, inside_of, linears_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
@@ -64,11 +66,15 @@ class Prompt:
 
     def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
         out = torch.empty(x.shape, dtype=self.dtype)
-        self._kernels.norm_rows(x.numpy(), _weight(norm), self._eps, _array(out))
+        rows, weight, normed = x.numpy(), _weight(norm), _array(out)
+        kernel = self._kernels.norm_rows
+        self.crew.share(len(x), lambda a, b: kernel(rows[a:b], weight, self._eps, normed[a:b]))
         return out
 
     def _add(self, x: Tensor, y: Tensor, norm: RmsNorm | None) -> None:
-        self._kernels.add_rows(x.numpy(), _array(y), _weight(norm), self._eps, np.float32(self.decoder.traits.residual_scale))
+        rows, added, weight = x.numpy(), _array(y), _weight(norm)
+        scale, kernel = np.float32(self.decoder.traits.residual_scale), self._kernels.add_rows
+        self.crew.share(len(x), lambda a, b: kernel(rows[a:b], added[a:b], weight, self._eps, scale))
 
     def _feed_forward(self, layer: int, block: Block, h: Tensor, probe: Probe) -> Tensor:
         if not feeds_plainly(block):
@@ -88,26 +94,30 @@ class Prompt:
         qkv = attention.qkv.many(h)
         if reach is None or slots is None:
             k, v = torch.empty(2, attention.kv_heads, len(h), self.decoder.traits.head_size, dtype=self.dtype)
-            q = self._placed(attention, qkv, k, v, 0, context.length).transpose(0, 1)
+            q = self._placed(attention, qkv, k, v, 0, context.length)[:, : len(h)].transpose(0, 1)
             y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
         else:
             keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + len(h)
             q = self._placed(attention, qkv, keys, values, slots.first, context.length)
             kv, site = KeyValues(keys[:, :end], values[:, :end], slots.positions), context.mechanisms[layer].site
-            y = self._attended(q, kv, reach & context.cache.reach, site)
-            show_reach(q.transpose(0, 1), kv, rows, site, reach, context.cache.reach)
+            y = self._attended(q, len(h), kv, reach & context.cache.reach, site)
+            show_reach(q[:, : len(h)].transpose(0, 1), kv, rows, site, reach, context.cache.reach)
         return attention.out.many(y.flatten(1))
 
-    def _attended(self, queries: Tensor, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
-        """Attention [T, H, D] of queries [H, T, D]."""
-        if reach == FULL and not site.cap:
+    def _attended(self, queries: Tensor, count: int, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
+        """Attention [T, H, D] of the first T = `count` of queries [H, ≥ T, D]."""
+        plain = reach == FULL and not site.cap
+        if plain and tiled.fits(queries, kv.keys):
+            return tiled.attend(queries, kv.keys, kv.values, count, site.scale)
+        queries = queries[:, :count]
+        if plain:
             return attend_after(queries, kv.keys, kv.values, site.scale)
-        return attend_in_blocks(queries.transpose(0, 1), kv, kv.positions[-queries.shape[1] :], reach, site).to(self.dtype)
+        return attend_in_blocks(queries.transpose(0, 1), kv, kv.positions[-count:], reach, site).to(self.dtype)
 
     def _placed(self, attention: Attention, qkv: Tensor, keys: Tensor, values: Tensor, slot: int, position: int) -> Tensor:
-        """Queries [H, T, D]; keys and values go into slots of `keys` and `values` [G, capacity, D]."""
+        """Queries [H, P, D], rows padded to whole squares of tiles; keys and values go into slots of [G, capacity, D]."""
         T, size = len(qkv), self.decoder.traits.head_size
-        queries = torch.empty(attention.query_heads, T, size, dtype=self.dtype)
+        queries = torch.empty(attention.query_heads, -(-T // SIDE) * SIDE, size, dtype=self.dtype)
         norms = _weight(attention.q_norm), _weight(attention.k_norm)
         bias = _NONE if attention.qkv.bias is None else attention.qkv.bias.float().numpy()
         cos, sin = _rotations(attention.rope, position, T)

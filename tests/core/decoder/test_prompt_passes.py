@@ -32,7 +32,13 @@ def close(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> fl
     """As on a processor that multiplies this format fastest; how close its results are, by distance."""
     for module in (linear, packed):
         monkeypatch.setattr(module, "quick_dtype", lambda: request.param)
-    return 0.03 if request.param == torch.bfloat16 else 0.003
+    return 0.03 if request.param == torch.bfloat16 else 1e-4
+
+
+@pytest.fixture
+def kept(close: float) -> torch.dtype:
+    """What the cache keeps: a last bit of difference may turn how a number rounds to bfloat16, and then it is one of 2⁻⁸."""
+    return torch.bfloat16 if close > 1e-3 else torch.float32
 
 
 def logits(
@@ -65,35 +71,37 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("weights", [PACKED, BFLOAT16])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_that_prompts_equal_plain_torch(family: str, weights: tuple[str, ...], close: float) -> None:
+def test_that_prompts_equal_plain_torch(family: str, weights: tuple[str, ...], close: float, kept: torch.dtype) -> None:
     decoder, sizes = decoder_for(family, *weights), (70, 80)
     close = 0.03 if weights == BFLOAT16 else close  # plain torch rounds what goes into products of bfloat16 matrices
-    assert distance(logits(decoder, True, sizes), logits(decoder, False, sizes)) < close
+    assert distance(logits(decoder, True, sizes, kept=kept), logits(decoder, False, sizes, kept=kept)) < close
 
 
-@pytest.mark.parametrize("kept", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("cached", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("hidden", [(0, 1, 2), (1,)])
-def test_that_layers_that_attend_outside_equal_plain_torch(hidden: tuple[int, ...], kept: torch.dtype, close: float) -> None:
+def test_that_layers_that_attend_outside_equal_plain_torch(hidden: tuple[int, ...], cached: torch.dtype, close: float) -> None:
     decoder, sizes = decoder_for("qwen2", *PACKED), (70, 80)
-    compiled, plain = (logits(decoder, quick, sizes, Reach(2, 30), hidden=hidden, kept=kept) for quick in (True, False))
-    assert distance(compiled, plain) < close
+    compiled, plain = (logits(decoder, quick, sizes, Reach(2, 30), hidden=hidden, kept=cached) for quick in (True, False))
+    assert distance(compiled, plain) < (0.005 if cached == torch.bfloat16 and close < 1e-3 else close)
 
 
 def test_that_blocks_of_experts_equal_plain_torch() -> None:
-    decoder, sizes = split_decoder(2, (0, 2)), (70, 80)
-    assert distance(logits(decoder, True, sizes), logits(decoder, False, sizes)) < 0.003
+    """Such passes are of float32 on every processor, and so is the cache: who is chosen hangs on small differences."""
+    decoder, sizes, kept = split_decoder(2, (0, 2)), (70, 80), torch.float32
+    assert distance(logits(decoder, True, sizes, kept=kept), logits(decoder, False, sizes, kept=kept)) < 1e-4
 
 
 @pytest.mark.parametrize("reach", [Reach(0, 20), Reach(4, 20), Reach(0, 270), Reach(3, 200)])
-def test_that_prompts_see_what_the_mask_lets_through(reach: Reach, close: float) -> None:
+def test_that_prompts_see_what_the_mask_lets_through(reach: Reach, close: float, kept: torch.dtype) -> None:
     decoder, sizes = decoder_for("llama", *PACKED), (320, 290)
-    assert distance(logits(decoder, True, sizes, reach), logits(decoder, False, sizes, reach)) < close
-    assert distance(logits(decoder, True, sizes, reach), logits(decoder, True, sizes)) > 0.1
+    quick = logits(decoder, True, sizes, reach, kept=kept)
+    assert distance(quick, logits(decoder, False, sizes, reach, kept=kept)) < close
+    assert distance(quick, logits(decoder, True, sizes, kept=kept)) > 0.1
 
 
-def test_that_chunks_of_a_prompt_equal_the_whole_of_it(close: float) -> None:
+def test_that_chunks_of_a_prompt_equal_the_whole_of_it(close: float, kept: torch.dtype) -> None:
     decoder = decoder_for("llama", *PACKED)
-    assert distance(logits(decoder, True, (70, 80))[-1], logits(decoder, True, (150,))[-1]) < close
+    assert distance(logits(decoder, True, (70, 80), kept=kept)[-1], logits(decoder, True, (150,), kept=kept)[-1]) < close
 
 
 def test_that_captured_attention_of_a_prompt_equals_plain_torch() -> None:

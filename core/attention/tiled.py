@@ -1,0 +1,246 @@
+"""Full causal attention of a prompt on the processor's matrix tiles, in bfloat16 with a softmax in float32.
+
+Values are first laid out as tiles. Then 32 queries at a time, one in each lane of two vectors, take blocks of keys in turn:
+scores, their softmax and the weighted values of a block stay in a thread's nearest caches, and what came before is scaled as
+the highest score rises (online softmax, Dao et al. 2022, FlashAttention, arXiv 2205.14135). Blocks begin at fixed slots, so a
+query comes out the same whatever rows are computed with it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from llvmlite import ir
+from torch import Tensor
+
+from core.attention.kernel import LOWEST
+from core.attention.laying import LAY_ARGUMENTS, lay_kernel
+from core.compiled.arithmetic import exp2
+from core.compiled.crew import crew
+from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
+from core.compiled.jit import callable_at
+from core.compiled.tiles import (
+    COLUMNS,
+    LINE,
+    SIDE,
+    TILE,
+    Factor,
+    Tiles,
+    available,
+    configuration,
+    paired,
+    room,
+    transposed,
+)
+
+_BLOCK = 256  # slots
+_LOG2_E = 1.4426950408889634
+_ATTEND = "queries padded keys capacity last_keys laid out room config heads shared runs end past scale_bits first step items"
+
+
+def fits(queries: Tensor, keys: Tensor) -> bool:
+    """Whether `attend` can compute these: bfloat16 throughout, D a multiple of COLUMNS, on a processor with tiles."""
+    return {queries.dtype, keys.dtype} == {torch.bfloat16} and keys.shape[2] % COLUMNS == 0 and available()
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: float) -> Tensor:
+    """Attention [rows, H, D] of queries [H, P, D], the last `rows` positions of keys and values [G, S, D].
+
+    All bfloat16, and scale > 0. P is `rows` or more, and a multiple of SIDE; keys and values may be parts of longer buffers.
+    """
+    (H, padded, D), (G, S, _), team = queries.shape, keys.shape, crew(torch.get_num_threads())
+    runs, capacity = -(-S // SIDE), keys.stride(0) // D
+    laid = torch.empty(G, runs, D, SIDE, dtype=torch.bfloat16)
+    last_keys = torch.empty(G, SIDE, D, dtype=torch.bfloat16)
+    out = torch.empty(padded, H, D, dtype=torch.bfloat16)
+    lay, run = callable_at(lay_kernel(D), LAY_ARGUMENTS), callable_at(tiled_attention(D), len(_ATTEND.split()))
+    made = last_keys.data_ptr(), laid.data_ptr()
+    team.share(G * runs, lambda *part: lay(keys.data_ptr(), values.data_ptr(), S, capacity, *made, runs, *part))
+    addresses = queries.data_ptr(), padded, keys.data_ptr(), capacity, *made, out.data_ptr()
+    shape = configuration().ctypes.data, H, H // G, runs, S, S - rows, int(np.float32(scale * _LOG2_E).view(np.int32))
+    items = H * -(-rows // SIDE)
+    team.run(lambda thread: run(*addresses, room(_room_bytes(D)), *shape, thread, team.threads, items))
+    return out[:rows]
+
+
+def _room_bytes(size: int) -> int:
+    """Of scores, weights, sums, queries and statistics."""
+    return SIDE * (4 * _BLOCK + 2 * _BLOCK + 4 * size + 2 * size + 8)
+
+
+@cache
+def tiled_attention(size: int) -> int:
+    """The address of the compiled attention.
+
+    Called with: the address of queries [H, padded, D], padded; the address of keys [G, capacity, D], their capacity;
+    addresses of what `lay_kernel` wrote, of the attention [padded, H, D], of room and of the configuration of tiles; H, the
+    query heads of a KV head, runs a head; the number of slots, those before the first query, and the bits of the float32 that
+    scores are multiplied by for powers of two; the first item, the step to the next and their number. Item i is head i mod H
+    of the queries from ⌊i / H⌋ · SIDE on.
+    """
+    e = Emitter(f"tiled_attention_{size}", _ATTEND)
+    _Attention(e, size).emit()
+    return e.finish()
+
+
+class _Attention:
+    def __init__(self, e: Emitter, size: int) -> None:
+        self.e, self.size, self.tiles = e, size, Tiles(e)
+        self.scale = e.spread(e.float_argument(e.scale_bits))
+        self.scores = e.room  # float32 [slots, queries]
+        self.weights = e.b.add(self.scores, number(4 * SIDE * _BLOCK))  # words of two slots [slots / 2, queries]
+        self.sums = e.b.add(self.weights, number(2 * SIDE * _BLOCK))  # float32 [D, queries]
+        self.queries = e.b.add(self.sums, number(4 * SIDE * size))  # words of two columns [D / 2, queries]
+        self.stats = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [2, queries]: highest score, total
+
+    def emit(self) -> None:
+        self.tiles.configure(self.e.config)
+        self.e.loop(self.e.first, self.e.items, [], lambda item, _: self._item(item), step=self.e.step)
+        self.tiles.release()
+
+    def _item(self, item: Value) -> list[Value]:
+        e, b = self.e, self.e.b
+        head, row = b.urem(item, e.heads), b.mul(b.udiv(item, e.heads), number(SIDE))
+        self._begin(e.at(e.queries, b.add(b.mul(head, e.padded), row), 2 * self.size))
+        kv_head, seen = b.udiv(head, e.shared), b.add(e.past, row)  # slots before the first query
+        stop = e.least(b.add(seen, number(SIDE)), e.end)
+
+        def block(first: Value, _: list[Value]) -> list[Value]:
+            stop_here = e.least(b.add(first, number(_BLOCK)), stop)
+            runs = b.udiv(b.add(b.sub(stop_here, first), number(SIDE - 1)), number(SIDE))
+            self._score(kv_head, first, runs)
+            self._weigh(b.sub(seen, first), b.mul(runs, number(LANES)))
+            run = b.add(b.mul(kv_head, e.runs), b.udiv(first, number(SIDE)))
+            self._mix(e.at(e.laid, run, 2 * SIDE * self.size), runs)
+            return []
+
+        e.loop(number(0), stop, [], block, step=_BLOCK)
+        self._finish(e.at(e.out, b.add(b.mul(row, e.heads), head), 2 * self.size))
+        return []
+
+    def _pair(self, address: Value) -> tuple[Value, Value]:
+        """Two vectors of sixteen queries."""
+        first, second = (self.e.load(self.e.b.add(address, number(LINE * half)), VF32, LINE) for half in range(2))
+        return first, second
+
+    def _store_pair(self, values: tuple[Value, Value], address: Value) -> None:
+        for half, value in enumerate(values):
+            self.e.store(value, self.e.b.add(address, number(LINE * half)), LINE)
+
+    def _begin(self, queries: Value) -> None:
+        """Queries as columns; nothing summed yet."""
+        e = self.e
+        for half in range(2):
+            for first in range(0, self.size, COLUMNS):
+                rows = [e.b.add(queries, number(2 * (self.size * (LANES * half + i) + first))) for i in range(LANES)]
+                for index, line in enumerate(transposed(e, [e.load(row, VI32, 2) for row in rows])):
+                    e.store(line, e.b.add(self.queries, number(LINE * (first + 2 * index + half))), LINE)
+        zeros, lowest = constant(VF32, 0.0), constant(VF32, LOWEST)
+
+        def clear(i: Value, _: list[Value]) -> list[Value]:
+            self._store_pair((zeros, zeros), e.at(self.sums, i, 2 * LINE))
+            return []
+
+        e.loop(number(0), number(self.size), [], clear)
+        self._store_pair((lowest, lowest), self.stats)
+        self._store_pair((zeros, zeros), e.b.add(self.stats, number(2 * LINE)))
+
+    def _score(self, kv_head: Value, first: Value, runs: Value) -> None:
+        """Products of the keys of so many runs with the queries."""
+        e, b, row = self.e, self.e.b, 2 * self.size
+        keys = e.at(e.keys, b.add(b.mul(kv_head, e.capacity), first), row)
+        last = e.at(e.last_keys, kv_head, SIDE * row)
+        right = Factor(self.queries, number(LINE), number(2 * LINE), number(2 * TILE))
+
+        def run(index: Value, _: list[Value]) -> list[Value]:
+            ends = b.add(first, b.mul(b.add(index, number(1)), number(SIDE)))
+            at = b.select(b.icmp_signed("<=", ends, e.end), e.at(keys, index, SIDE * row), last)
+            self.tiles.clear()
+            self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
+            self.tiles.store(e.at(self.scores, index, 4 * SIDE * SIDE), number(2 * LINE))
+            return []
+
+        e.loop(number(0), runs, [], run)
+
+    def _weigh(self, seen: Value, pairs: Value) -> None:
+        """Weights of two slots at a time; the first query sees `seen` slots of this block, and itself."""
+        e, b, totals_at = self.e, self.e.b, self.e.b.add(self.stats, number(2 * LINE))
+        before = self._pair(self.stats)
+        highest = self._highest(before, seen, pairs)
+        self._store_pair(highest, self.stats)
+        shifts = tuple(b.fneg(b.fmul(each, self.scale)) for each in highest)
+
+        def two(i: Value, totals: list[Value]) -> list[Value]:
+            slots = [self._pair(b.add(e.at(self.scores, i, 4 * LINE), number(2 * LINE * slot))) for slot in range(2)]
+            powers = [[exp2(e, e.fma(x, self.scale, shift)) for x, shift in zip(slot, shifts, strict=True)] for slot in slots]
+            for half in range(2):
+                e.store(paired(e, powers[0][half], powers[1][half]), e.at(self.weights, i, 2 * LINE, LINE * half), LINE)
+            return [b.fadd(total, b.fadd(*each)) for total, each in zip(totals, zip(*powers, strict=True), strict=True)]
+
+        totals = e.loop(number(0), pairs, [constant(VF32, 0.0)] * 2, two)
+        shares = [exp2(e, e.fma(each, self.scale, shift)) for each, shift in zip(before, shifts, strict=True)]
+        kept = [e.fma(*each) for each in zip(self._pair(totals_at), shares, totals, strict=True)]
+        self._store_pair((kept[0], kept[1]), totals_at)
+        self._scale((shares[0], shares[1]))
+
+    def _scale(self, shares: tuple[Value, Value]) -> None:
+        e = self.e
+
+        def line(i: Value, _: list[Value]) -> list[Value]:
+            first, second = (e.b.fmul(*each) for each in zip(self._pair(e.at(self.sums, i, 2 * LINE)), shares, strict=True))
+            self._store_pair((first, second), e.at(self.sums, i, 2 * LINE))
+            return []
+
+        e.loop(number(0), number(self.size), [], line)
+
+    def _highest(self, before: tuple[Value, Value], seen: Value, pairs: Value) -> tuple[Value, Value]:
+        """The highest scores; what a query does not see becomes the lowest of all."""
+        e, b = self.e, self.e.b
+        seen_pairs = b.ashr(b.add(seen, number(1)), number(1))
+        whole = e.least(b.select(b.icmp_signed("<", seen_pairs, number(0)), number(0), seen_pairs), pairs)
+        lowest = constant(VF32, LOWEST)
+
+        def plain(i: Value, peaks: list[Value]) -> list[Value]:
+            values = [x for slot in range(2) for x in self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot))]
+            return [e.highest(*each) for each in zip(values, peaks, strict=True)]
+
+        def masked(i: Value, peaks: list[Value]) -> list[Value]:
+            values = []
+            for slot in range(2):
+                address = e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)
+                ahead = b.sub(b.add(b.mul(i, number(2)), number(slot)), seen)  # of the first query
+                for half, x in enumerate(self._pair(address)):
+                    queries = ir.Constant(VI32, list(range(LANES * half, LANES * (half + 1))))
+                    visible = b.icmp_signed(">=", queries, e.spread(b.trunc(ahead, VI32.element)))
+                    values.append(b.select(visible, x, lowest))
+                self._store_pair((values[-2], values[-1]), address)
+            return [e.highest(*each) for each in zip(values, peaks, strict=True)]
+
+        peaks = e.loop(whole, pairs, e.loop(number(0), whole, [*before, *before], plain), masked)
+        return e.highest(peaks[0], peaks[2]), e.highest(peaks[1], peaks[3])
+
+    def _mix(self, values: Value, runs: Value) -> None:
+        """Add the weighted values of this block to the sums."""
+        right = Factor(self.weights, number(LINE), number(2 * LINE), number(2 * TILE))
+        for first in range(0, self.size, SIDE):
+            square, row = self.e.b.add(self.sums, number(2 * LINE * first)), number(2 * LINE)
+            at = self.e.b.add(values, number(LINE * first))
+            self.tiles.load(square, row)
+            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right)
+            self.tiles.store(square, row)
+
+    def _finish(self, out: Value) -> None:
+        """The sums over the totals, as rows of queries."""
+        e, row = self.e, self.e.b.mul(self.e.heads, number(2 * self.size))
+        totals = self._pair(e.b.add(self.stats, number(2 * LINE)))
+        for half in range(2):
+            share = e.b.fdiv(constant(VF32, 1.0), totals[half])
+            for first in range(0, self.size, COLUMNS):
+                lines = [e.at(self.sums, number(first + i), 2 * LINE, LINE * half) for i in range(COLUMNS)]
+                values = [e.b.fmul(e.load(line, VF32, LINE), share) for line in lines]
+                words = [paired(e, *values[i : i + 2]) for i in range(0, COLUMNS, 2)]
+                for index, line in enumerate(transposed(e, words)):
+                    target = e.b.add(out, e.b.mul(number(LANES * half + index), row))
+                    e.store(line, e.b.add(target, number(2 * first)), 2)
