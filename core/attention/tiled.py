@@ -46,7 +46,7 @@ def fits(queries: Tensor, keys: Tensor) -> bool:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: float) -> Tensor:
-    """Attention [rows, H, D] of queries [H, P, D], the last `rows` positions of keys and values [G, S, D].
+    """Attention [P, H, D] of queries [H, P, D], of which the first `rows` count: the last of keys and values [G, S, D].
 
     All bfloat16, and scale > 0. P is `rows` or more, and a multiple of SIDE; keys and values may be parts of longer buffers.
     """
@@ -62,7 +62,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
     shape = configuration().ctypes.data, H, H // G, runs, S, S - rows, int(np.float32(scale * _LOG2_E).view(np.int32))
     items = H * -(-rows // SIDE)
     team.run(lambda thread: run(*addresses, room(_room_bytes(D)), *shape, thread, team.threads, items))
-    return out[:rows]
+    return out
 
 
 def _room_bytes(size: int) -> int:

@@ -43,6 +43,15 @@ def logistic(e: Emitter, x: Value) -> Value:
     return e.b.fdiv(one, e.b.fadd(one, exp(e, e.b.fneg(e.highest(x, constant(x.type, -80.0))))))
 
 
+def gated(e: Emitter, gate: Value, up: Value, gelu: bool) -> Value:
+    """act(gate) · up, where act is SiLU, or GELU in its tanh form: x · σ(2·0.79788456·(x + 0.044715 x³))."""
+    steep = gate
+    if gelu:
+        cube = e.b.fmul(e.b.fmul(gate, gate), gate)
+        steep = e.b.fmul(constant(gate.type, 1.5957691216), e.fma(constant(gate.type, 0.044715), cube, gate))
+    return e.b.fmul(e.b.fmul(gate, logistic(e, steep)), up)
+
+
 def tanh(e: Emitter, x: Value) -> Value:
     """2 / (1 + e^−2x) − 1."""
     two = constant(x.type, 2.0)

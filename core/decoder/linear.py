@@ -65,6 +65,10 @@ class Linear(ABC):
         """
         raise NotImplementedError
 
+    def many_gated(self, x: torch.Tensor, gelu: bool) -> torch.Tensor | None:
+        """act(g) · u [T, out / 2] of the halves of `many`, g and u, where it can be had in one; act is SiLU or GELU."""
+        return None
+
     @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """x [T, in] float32 to [T, out] float32."""

@@ -15,7 +15,7 @@ from core.compiled.jit import callable_at
 from core.decoder.linear import Linear, Part, quick_dtype
 from core.weights.activations import Quantized
 from core.weights.kernel import ARGUMENTS, MOST_ROWS, Format, pack, product
-from core.weights.tiled import multiplied
+from core.weights.tiled import Stored, multiplied
 from core.weights.unpacking import unpacked
 
 # From this many rows on, unpacking once and a dense product beat one pass over the packed codes for every eight rows.
@@ -126,14 +126,22 @@ class Packed(Linear):
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.bfloat16 and self._fits_tiles:
-            stored = self.format, self._codes, self._scales, self._offsets, self._groups, self._width
-            return multiplied(*stored, x)[: len(x), : self.out_features]
+            return multiplied(self._stored, x)[: len(x), : self.out_features]
         return torch.nn.functional.linear(x, self._dense(x.dtype, passing=True))
+
+    def many_gated(self, x: torch.Tensor, gelu: bool) -> torch.Tensor | None:
+        if x.dtype == torch.bfloat16 and self._fits_tiles and self.out_features % (2 * LANES) == 0:
+            return multiplied(self._stored, x, gelu)[: len(x)]
+        return None
 
     @property
     def _fits_tiles(self) -> bool:
         whole = self._groups * self._width == self.in_features and self.in_features % tiles.COLUMNS == 0
         return whole and len(self._codes) >= 2 and tiles.available()
+
+    @property
+    def _stored(self) -> Stored:
+        return Stored(self.format, self._codes, self._scales, self._offsets, self._groups, self._width)
 
     def parts(self) -> list[Part] | None:
         if self._groups * self._width != self.in_features:

@@ -7,14 +7,17 @@ Every input row is summed in the same order whatever rows are computed with it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 
+from core.compiled.arithmetic import gated
 from core.compiled.crew import crew
 from core.compiled.emitter import LANES, VF32, Emitter, Value, number
 from core.compiled.jit import callable_at
+from core.compiled.numbers import write
 from core.compiled.tiles import COLUMNS, LINE, SIDE, TILE, Factor, Tiles, configuration, narrowed, paired, room
 from core.weights.kernel import Format
 from core.weights.unpacking import scales_of, unpacked_columns
@@ -24,21 +27,32 @@ _NAMES = "codes scales offsets x y room config groups units ldy rows blocks stri
 _ARGUMENTS = len(_NAMES.split())
 
 
-def multiplied(
-    form: Format, codes: np.ndarray, scales: np.ndarray, offsets: np.ndarray | None, groups: int, width: int, x: torch.Tensor
-) -> torch.Tensor:
-    """x Wᵀ [T, N] bfloat16 for x bfloat16 [T, K = groups · width], K a multiple of COLUMNS, N padded to whole blocks.
+@dataclass(frozen=True)
+class Stored:
+    """A packed matrix [N, K = groups · width], N padded to whole blocks of sixteen: two at least. K fills whole tiles."""
 
-    There must be two blocks of sixteen output rows at least.
+    form: Format
+    codes: np.ndarray
+    scales: np.ndarray
+    offsets: np.ndarray | None
+    groups: int
+    width: int
+
+
+def multiplied(stored: Stored, x: torch.Tensor, gelu: bool | None = None) -> torch.Tensor:
+    """x Wᵀ [T, N] bfloat16 for x bfloat16 [T, K]; rows are padded to a multiple of SIDE, quickest where they are already.
+
+    gelu: instead act(g) · u [T, N / 2], where g are the first half of the outputs and u the other, of N / 2 = whole blocks.
     """
-    rows, blocks, strip = -(-len(x) // SIDE) * SIDE, len(codes), 2 * SIDE * groups * width
-    y = torch.empty(rows, blocks * LANES, dtype=torch.bfloat16)
+    rows, blocks, strip = -(-len(x) // SIDE) * SIDE, len(stored.codes), 2 * SIDE * stored.groups * stored.width
+    y = torch.empty(rows, blocks * LANES // (1 if gelu is None else 2), dtype=torch.bfloat16)
     if rows > len(x):
         x = torch.cat((x, x.new_zeros(rows - len(x), x.shape[1])))
-    strips, chunk = max(1, _NEAR // strip), max(1, _NEAR // strip) * SIDE
-    team, run = crew(torch.get_num_threads()), callable_at(tiled_product(form), _ARGUMENTS)
-    addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, x.data_ptr(), y.data_ptr()
-    shape = groups, width // form.unit, y.shape[1], rows, blocks, strips, chunk
+    strips = max(1, _NEAR // strip)
+    team, run = crew(torch.get_num_threads()), callable_at(tiled_product(stored.form, gelu), _ARGUMENTS)
+    offsets = 0 if stored.offsets is None else stored.offsets.ctypes.data
+    addresses = stored.codes.ctypes.data, stored.scales.ctypes.data, offsets, x.data_ptr(), y.data_ptr()
+    shape = stored.groups, stored.width // stored.form.unit, y.shape[1], rows, blocks, strips, strips * SIDE
 
     def work(first: int, last: int) -> None:
         run(*addresses, room(strips * strip + 4 * TILE), configuration().ctypes.data, *shape, first, last)
@@ -48,21 +62,21 @@ def multiplied(
 
 
 @cache
-def tiled_product(form: Format) -> int:
-    """The address of the compiled product.
+def tiled_product(form: Format, gelu: bool | None = None) -> int:
+    """The address of the compiled product, or gated product; see `multiplied`.
 
     Called with addresses: codes, scales, offsets, x bfloat16 [rows, groups · units · unit], y bfloat16 [rows, ldy], room of
     this thread and the configuration of tiles; then groups, units a group, ldy, rows, blocks of sixteen output rows, how many
     strips of two blocks are unpacked at a time, how many rows are multiplied with them in turn, and the first and last strip.
     """
-    e = Emitter(f"tiled_{form.bits}_{form.symmetric:d}_{form.half:d}", _NAMES)
-    _Product(e, form).emit()
+    e = Emitter(f"tiled_{form.bits}_{form.symmetric:d}_{form.half:d}_{gelu}", _NAMES)
+    _Product(e, form, gelu).emit()
     return e.finish()
 
 
 class _Product:
-    def __init__(self, e: Emitter, form: Format) -> None:
-        self.e, self.form, self.tiles = e, form, Tiles(e)
+    def __init__(self, e: Emitter, form: Format, gelu: bool | None) -> None:
+        self.e, self.form, self.gelu, self.tiles = e, form, gelu, Tiles(e)
         self.unit_bytes = 2 * form.unit * form.bits
         columns = e.b.mul(e.b.mul(e.groups, e.units), number(form.unit))
         self.count = e.b.udiv(columns, number(COLUMNS))
@@ -89,19 +103,28 @@ class _Product:
         e.loop(number(0), e.rows, [], chunk, step=e.chunk)
         return []
 
-    def _block(self, strip: Value) -> Value:
-        """The first of a strip's two blocks; the last strip may begin within the one before."""
-        return self.e.least(self.e.b.mul(strip, number(2)), self.e.b.sub(self.e.blocks, number(2)))
+    def _blocks(self, strip: Value) -> tuple[Value, Value]:
+        """A strip's two blocks: a gate's and what it gates, or neighbours; the last ones may begin within those before."""
+        b = self.e.b
+        if self.gelu is not None:
+            return strip, b.add(strip, b.udiv(self.e.blocks, number(2)))
+        first = self.e.least(b.mul(strip, number(2)), b.sub(self.e.blocks, number(2)))
+        return first, b.add(first, number(1))
 
     def _of_strip(self, first: Value, strip: Value) -> Value:
         b = self.e.b
         return b.add(self.weights, b.mul(b.sub(strip, first), b.mul(self.block_bytes, number(2))))
 
     def _unpack(self, first: Value, strip: Value) -> list[Value]:
-        e, group0 = self.e, self.e.b.mul(self._block(strip), self.e.groups)
-        starts = [e.at(e.codes, e.b.mul(group0, e.units), self.unit_bytes), self._of_strip(first, strip)]
-        e.loop(number(0), e.b.mul(e.groups, number(2)), starts, lambda g, at: self._unpack_group(e.b.add(group0, g), at))
+        target = self._of_strip(first, strip)
+        for block in self._blocks(strip):
+            target = self._unpack_block(block, target)
         return []
+
+    def _unpack_block(self, block: Value, target: Value) -> Value:
+        e, group0 = self.e, self.e.b.mul(block, self.e.groups)
+        starts = [e.at(e.codes, e.b.mul(group0, e.units), self.unit_bytes), target]
+        return e.loop(number(0), e.groups, starts, lambda g, at: self._unpack_group(e.b.add(group0, g), at))[1]
 
     def _unpack_group(self, group: Value, carried: list[Value]) -> list[Value]:
         e = self.e
@@ -118,7 +141,7 @@ class _Product:
 
     def _strip(self, first: Value, strip: Value, row: Value, end: Value) -> list[Value]:
         e, weights = self.e, self._of_strip(first, strip)
-        y = e.at(e.y, self._block(strip), 2 * LANES)
+        y = e.at(e.y, self._blocks(strip)[0], 2 * LANES)
         e.loop(row, end, [], lambda r, _: self._square(weights, y, r), step=SIDE)
         return []
 
@@ -135,5 +158,9 @@ class _Product:
     def _write(self, row: Value, y: Value) -> list[Value]:
         e = self.e
         source = e.at(self.sums, row, 2 * LINE)
-        e.store(narrowed(e, *(e.load(e.b.add(source, number(LINE * half)), VF32, LINE) for half in range(2))), y, 2)
+        first, second = (e.load(e.b.add(source, number(LINE * half)), VF32, LINE) for half in range(2))
+        if self.gelu is None:
+            e.store(narrowed(e, first, second), y, 2)
+        else:
+            write(e, gated(e, first, second, self.gelu), y, torch.bfloat16)
         return []

@@ -6,8 +6,8 @@ from functools import cache
 
 import torch
 
-from core.compiled.arithmetic import logistic
-from core.compiled.emitter import Emitter, Value, constant
+from core.compiled.arithmetic import gated
+from core.compiled.emitter import Emitter, Value
 from core.compiled.numbers import read, write
 
 GATE_ARGUMENTS = 8
@@ -18,7 +18,7 @@ def gate_kernel(gelu: bool, dtype: torch.dtype) -> int:
     """The address of the compiled inner = act(gate) · up, of float32 or bfloat16.
 
     Called with: addresses of wide [T, pitch], which holds gate and then up, and of inner [T, F]; pitch and F; the first and
-    last row, the first and last column. act is SiLU, or GELU in its tanh form.
+    last row, the first and last column. act is SiLU or GELU, see core/compiled/arithmetic.py.
     """
     e = Emitter(f"gate_{gelu:d}_{dtype.itemsize}", "wide inner pitch width begin end first last")
 
@@ -26,16 +26,9 @@ def gate_kernel(gelu: bool, dtype: torch.dtype) -> int:
         place = e.b.add(e.b.mul(row, e.pitch), i)
         gate = read(e, e.at(e.wide, place, dtype.itemsize), dtype, lanes)
         up = read(e, e.at(e.wide, e.b.add(place, e.width), dtype.itemsize), dtype, lanes)
-        share = logistic(e, _steepened(e, gate) if gelu else gate)
         inner = e.at(e.inner, e.b.add(e.b.mul(row, e.width), i), dtype.itemsize)
-        write(e, e.b.fmul(e.b.fmul(gate, share), up), inner, dtype)
+        write(e, gated(e, gate, up, gelu), inner, dtype)
         return []
 
     e.loop(e.begin, e.end, [], lambda row, _: e.sweep(e.first, e.last, [], lambda i, _, lanes: columns(row, i, lanes)))
     return e.finish()
-
-
-def _steepened(e: Emitter, x: Value) -> Value:
-    """GELU's tanh form is x · σ(2·0.79788456·(x + 0.044715 x³))."""
-    cube = e.b.fmul(e.b.fmul(x, x), x)
-    return e.b.fmul(constant(x.type, 1.5957691216), e.fma(constant(x.type, 0.044715), cube, x))

@@ -13,6 +13,7 @@ from core.attention.mechanism import Rows, Site
 from core.attention.prompt import attend_after, attend_in_blocks
 from core.attention.showing import show_reach
 from core.cache.base import KeyValues, Slots
+from core.compiled import tiles
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.compiled.tiles import SIDE
@@ -49,63 +50,69 @@ class Prompt:
         rows, (inside, slots) = context.rows(len(tokens), probe), inside_of(context, len(tokens), probe)
         if slots is not None and slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize:
             inside = (None,) * len(inside)
-        for layer, block in enumerate(self.decoder.blocks):
-            h = self._normed(block.before_attention, x)
-            probe.lap("norm")
+        h = self._moved(x, None, None, self.decoder.blocks[0].before_attention)
+        probe.lap("norm")
+        following = [*(block.before_attention for block in self.decoder.blocks[1:]), None]
+        for layer, (block, before_next) in enumerate(zip(self.decoder.blocks, following, strict=True)):
             y = self._attention(layer, h, context, inside[layer], slots, rows)
             probe.lap("attention")
-            self._add(x, y, block.after_attention)
-            h = self._normed(block.before_ffn, x)
+            h = self._moved(x, y, block.after_attention, block.before_ffn)
             probe.lap("norm")
-            y = self._feed_forward(layer, block, h, probe)
+            y = self._feed_forward(layer, block, h, probe, len(tokens))
             probe.lap("ffn")
-            self._add(x, y, block.after_ffn)
+            h = self._moved(x, y, block.after_ffn, before_next)
             probe.lap("norm")
         context.advance(len(tokens))
         return self.decoder.norm(x)
 
-    def _normed(self, norm: RmsNorm | None, x: Tensor) -> Tensor:
-        out = torch.empty(x.shape, dtype=self.dtype)
-        rows, weight, normed = x.numpy(), _weight(norm), _array(out)
-        kernel = self._kernels.norm_rows
-        self.crew.share(len(x), lambda a, b: kernel(rows[a:b], weight, self._eps, normed[a:b]))
+    def _moved(self, x: Tensor, y: Tensor | None, after: RmsNorm | None, before: RmsNorm | None) -> Tensor:
+        """x [T, C] += norm(y), then what the next product takes of it: norm(x) [P, C], rows padded."""
+        out = torch.empty(self._padded(len(x)), x.shape[1], dtype=self.dtype)
+        added = np.empty((0, 0), _array(out).dtype) if y is None else _array(y)
+        scale = np.float32(self.decoder.traits.residual_scale)
+        arrays = x.numpy(), added, _weight(after), _weight(before), self._eps, scale, _array(out)
+        self.crew.share(len(x), lambda first, last: self._kernels.move_rows(*arrays, first, last))
         return out
 
-    def _add(self, x: Tensor, y: Tensor, norm: RmsNorm | None) -> None:
-        rows, added, weight = x.numpy(), _array(y), _weight(norm)
-        scale, kernel = np.float32(self.decoder.traits.residual_scale), self._kernels.add_rows
-        self.crew.share(len(x), lambda a, b: kernel(rows[a:b], added[a:b], weight, self._eps, scale))
+    def _padded(self, rows: int) -> int:
+        """Whole squares of tiles where products are of tiles, so that they need no copy of what they take."""
+        return -(-rows // SIDE) * SIDE if self.dtype == torch.bfloat16 and tiles.available() else rows
 
-    def _feed_forward(self, layer: int, block: Block, h: Tensor, probe: Probe) -> Tensor:
+    def _feed_forward(self, layer: int, block: Block, h: Tensor, probe: Probe, count: int) -> Tensor:
         if not feeds_plainly(block):
-            return block.ffn(h.float(), layer, probe).to(self.dtype)
+            return block.ffn(h[:count].float(), layer, probe).to(self.dtype)
         assert isinstance(block.ffn, Gated)
-        wide = block.ffn.gate_up.many(h)
-        inner = torch.empty(len(h), block.ffn.down.in_features, dtype=self.dtype)
-        kernel = callable_at(gate_kernel(self.decoder.traits.activation == "gelu_tanh", self.dtype), GATE_ARGUMENTS)
+        gelu = self.decoder.traits.activation == "gelu_tanh"
+        inner = block.ffn.gate_up.many_gated(h, gelu)
+        return block.ffn.down.many(self._gated(block.ffn.gate_up.many(h), gelu) if inner is None else inner)
+
+    def _gated(self, wide: Tensor, gelu: bool) -> Tensor:
+        """act(gate) · up of wide [P, 2 F], which holds gate and then up."""
+        inner = torch.empty(len(wide), wide.shape[1] // 2, dtype=self.dtype)
+        kernel = callable_at(gate_kernel(gelu, self.dtype), GATE_ARGUMENTS)
         shape = wide.data_ptr(), inner.data_ptr(), wide.shape[1], inner.shape[1]
         self.crew.share(len(inner), lambda first, last: kernel(*shape, first, last, 0, inner.shape[1]))
-        return block.ffn.down.many(inner)
+        return inner
 
     def _attention(
         self, layer: int, h: Tensor, context: Context, reach: Reach | None, slots: Slots | None, rows: Rows
     ) -> Tensor:
-        attention = self.decoder.blocks[layer].attention
-        qkv = attention.qkv.many(h)
+        attention, count = self.decoder.blocks[layer].attention, len(rows.positions)
+        qkv = attention.qkv.many(h)[:count]
         if reach is None or slots is None:
-            k, v = torch.empty(2, attention.kv_heads, len(h), self.decoder.traits.head_size, dtype=self.dtype)
-            q = self._placed(attention, qkv, k, v, 0, context.length)[:, : len(h)].transpose(0, 1)
+            k, v = torch.empty(2, attention.kv_heads, count, self.decoder.traits.head_size, dtype=self.dtype)
+            q = self._placed(attention, qkv, k, v, 0, context.length)[:, :count].transpose(0, 1)
             y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
         else:
-            keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + len(h)
+            keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
             q = self._placed(attention, qkv, keys, values, slots.first, context.length)
             kv, site = KeyValues(keys[:, :end], values[:, :end], slots.positions), context.mechanisms[layer].site
-            y = self._attended(q, len(h), kv, reach & context.cache.reach, site)
-            show_reach(q[:, : len(h)].transpose(0, 1), kv, rows, site, reach, context.cache.reach)
+            y = self._attended(q, count, kv, reach & context.cache.reach, site)
+            show_reach(q[:, :count].transpose(0, 1), kv, rows, site, reach, context.cache.reach)
         return attention.out.many(y.flatten(1))
 
     def _attended(self, queries: Tensor, count: int, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
-        """Attention [T, H, D] of the first T = `count` of queries [H, ≥ T, D]."""
+        """Attention [P or T, H, D] of queries [H, P, D], of which T = `count` count."""
         plain = reach == FULL and not site.cap
         if plain and tiled.fits(queries, kv.keys):
             return tiled.attend(queries, kv.keys, kv.values, count, site.scale)
@@ -115,9 +122,9 @@ class Prompt:
         return attend_in_blocks(queries.transpose(0, 1), kv, kv.positions[-count:], reach, site).to(self.dtype)
 
     def _placed(self, attention: Attention, qkv: Tensor, keys: Tensor, values: Tensor, slot: int, position: int) -> Tensor:
-        """Queries [H, P, D], rows padded to whole squares of tiles; keys and values go into slots of [G, capacity, D]."""
+        """Queries [H, P, D], rows padded; keys and values go into slots of `keys` and `values` [G, capacity, D]."""
         T, size = len(qkv), self.decoder.traits.head_size
-        queries = torch.empty(attention.query_heads, -(-T // SIDE) * SIDE, size, dtype=self.dtype)
+        queries = torch.empty(attention.query_heads, self._padded(T), size, dtype=self.dtype)
         norms = _weight(attention.q_norm), _weight(attention.k_norm)
         bias = _NONE if attention.qkv.bias is None else attention.qkv.bias.float().numpy()
         cos, sin = _rotations(attention.rope, position, T)

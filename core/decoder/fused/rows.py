@@ -20,33 +20,31 @@ _FORMATS = ("uint16", "float32")
 
 
 @njit(nogil=True, fastmath=FAST)
-def _norm_rows(x, weight, eps, out):
-    """out = RMS norm of every row of x; where `weight` is empty, x itself."""
-    for row in range(len(x)):
-        if len(weight) == 0:
-            for i in range(x.shape[1]):
-                out[row, i] = narrow(x[row, i], out[row, i])
-            continue
-        factor = norm_factor(x[row], eps)
-        for i in range(x.shape[1]):
-            out[row, i] = narrow(x[row, i] * factor * weight[i], out[row, i])
+def _move_rows(x, y, after, before, eps, scale, out, first, last):
+    """x += scale · norm(y), then out = norm(x), RMS norms with weights `after` and `before`; where those are empty, no norm.
 
-
-@njit(nogil=True, fastmath=FAST)
-def _add_rows(x, y, weight, eps, scale):
-    """x += scale · RMS norm of y; where `weight` is empty, y itself."""
+    Where y has no columns, x stays.
+    """
     width = x.shape[1]
-    room = np.empty(width, np.float32)
-    for row in range(len(x)):
-        if len(weight) == 0:
+    for row in range(first, last):
+        if y.shape[1]:
+            share = scale
+            if len(after):
+                share *= _factor_of(y[row], eps)
             for i in range(width):
-                x[row, i] += widen(y[row, i]) * scale
-            continue
+                x[row, i] += widen(y[row, i]) * share * (after[i] if len(after) else np.float32(1))
+        factor = norm_factor(x[row], eps) if len(before) else np.float32(1)
         for i in range(width):
-            room[i] = widen(y[row, i])
-        factor = norm_factor(room, eps) * scale
-        for i in range(width):
-            x[row, i] += room[i] * factor * weight[i]
+            out[row, i] = narrow(x[row, i] * factor * (before[i] if len(before) else np.float32(1)), out[row, i])
+
+
+@njit(fastmath=FAST)
+def _factor_of(y, eps):
+    """1 / rms(y) of bfloat16 or float32."""
+    total = np.float32(0)
+    for i in range(len(y)):
+        total += widen(y[i]) * widen(y[i])
+    return np.float32(1) / np.sqrt(total / np.float32(len(y)) + eps)
 
 
 @njit(fastmath=FAST)
@@ -93,8 +91,7 @@ def _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values,
 class Kernels(NamedTuple):
     """The functions above, for the types named here."""
 
-    norm_rows: Any
-    add_rows: Any
+    move_rows: Any
     place_rows: Any
 
 
@@ -107,15 +104,16 @@ def kernels() -> Kernels:
 def _compiled(sources: int) -> Kernels:
     """Kept on disk for these sources, which are below 0."""
 
-    @njit([f"(float32[:,::1],float32[::1],float32,{kind}[:,::1])" for kind in _FORMATS], nogil=True, cache=True)
-    def norm_rows(x, weight, eps, out):
+    @njit(
+        [
+            f"(float32[:,::1],{kind}[:,::1],float32[::1],float32[::1],float32,float32,{kind}[:,::1],int64,int64)"
+            for kind in _FORMATS
+        ],
+        nogil=True, cache=True,
+    )  # fmt: skip
+    def move_rows(x, y, after, before, eps, scale, out, first, last):
         if sources:
-            _norm_rows(x, weight, eps, out)
-
-    @njit([f"(float32[:,::1],{kind}[:,::1],float32[::1],float32,float32)" for kind in _FORMATS], nogil=True, cache=True)
-    def add_rows(x, y, weight, eps, scale):
-        if sources:
-            _add_rows(x, y, weight, eps, scale)
+            _move_rows(x, y, after, before, eps, scale, out, first, last)
 
     @njit(
         [
@@ -129,4 +127,4 @@ def _compiled(sources: int) -> Kernels:
         if sources:
             _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last)
 
-    return Kernels(norm_rows, add_rows, place_rows)
+    return Kernels(move_rows, place_rows)

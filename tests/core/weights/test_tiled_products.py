@@ -45,6 +45,17 @@ def test_that_large_matrices_are_unpacked_part_by_part() -> None:
     assert (linear.many(x).float() - expected).abs().max() <= 2**-8 * expected.abs().max()
 
 
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize(("inner", "inputs", "rows"), [(16, 32, 70), (112, 96, 129), (1536, 576, 96)])
+def test_that_gated_products_equal_plain_ones(inner: int, inputs: int, rows: int, gelu: bool) -> None:
+    linear, x = Packed(quantize(random(2 * inner, inputs).numpy(), 4, 32)), random(rows, inputs).bfloat16()
+    gate, up = (x.float() @ linear.dense().bfloat16().float().T).split(inner, dim=1)
+    act = torch.nn.functional.gelu(gate, approximate="tanh") if gelu else torch.nn.functional.silu(gate)
+    found = linear.many_gated(x, gelu)
+    assert found is not None
+    assert ((found.float() - act * up).abs() <= 2**-8 * (act * up).abs() + 1e-4 * inputs).all()
+
+
 def test_that_odd_sizes_go_another_way() -> None:
     """Groups that are padded, columns that fill no tile, too few outputs for two tiles."""
     for outputs, inputs, group_size in ((64, 100, 50), (64, 40, 8), (16, 64, 32)):
