@@ -48,6 +48,7 @@ def multiplied(stored: Stored, x: torch.Tensor, gelu: bool | None = None) -> tor
     y = torch.empty(rows, blocks * LANES // (1 if gelu is None else 2), dtype=torch.bfloat16)
     if rows > len(x):
         x = torch.cat((x, x.new_zeros(rows - len(x), x.shape[1])))
+    x = x.contiguous()
     strips = max(1, _NEAR // strip)
     team, run = crew(torch.get_num_threads()), callable_at(tiled_product(stored.form, gelu), _ARGUMENTS)
     offsets = 0 if stored.offsets is None else stored.offsets.ctypes.data
