@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern
+from core.attention.scores import by_head
 from core.cuda.groups import Groups
 from core.cuda.span import Span
 from core.decoder.feed_forward import Activation
@@ -45,15 +46,16 @@ class Plain:
             buffer.index_copy_(2, positions, new.transpose(1, 2).to(buffer.dtype))
         return q.to(keys.dtype)
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, reach: Reach, scale: float, cap: float) -> Tensor:
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, pattern: Pattern, scale: float, cap: float) -> Tensor:
         shared = q.shape[2] // keys.shape[1]
         q, keys, values = q.transpose(1, 2), keys[:, :, : span.slots], values[:, :, : span.slots]
         if shared > 1:
             keys, values = (part.repeat_interleave(shared, dim=1) for part in (keys, values))  # [B, H, S, D]
         if cap:
-            y = _weights(q, keys, span.mask(reach), scale, cap).to(values.dtype) @ values
+            y = _weights(q, keys, by_head(span.mask(pattern), q.shape[1]), scale, cap).to(values.dtype) @ values
         else:
-            seen = causal_lower_right(q.shape[2], span.slots) if span.sees_all(reach) else span.mask(reach)
+            whole = span.sees_all(pattern)
+            seen = causal_lower_right(q.shape[2], span.slots) if whole else by_head(span.mask(pattern), q.shape[1])[None]
             y = scaled_dot_product_attention(q, keys, values, attn_mask=seen, scale=scale)
         return y.transpose(1, 2)
 
@@ -63,7 +65,7 @@ class Plain:
 
 
 def _weights(q: Tensor, keys: Tensor, mask: Tensor, scale: float, cap: float) -> Tensor:
-    """q [B, H, T, D], keys [B, H, S, D] and mask [T, S] to [B, H, T, S] float32."""
+    """q [B, H, T, D], keys [B, H, S, D] and mask [1 or H, T, S] to [B, H, T, S] float32."""
     scores = q.float() @ keys.float().transpose(2, 3) * scale
     if cap:
         scores = cap * torch.tanh(scores / cap)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern
 from core.attention.showing import stacked
 from core.cache.base import Layout
 from core.cuda.kernels import MOST_ROWS
@@ -35,10 +35,10 @@ class DeviceSession(Session):
     """Prompts in passes of many rows, steps and what verifies drafts in passes of up to eight."""
 
     def __init__(
-        self, steps: Steps, stores: Stores, layout: Layout, room: Room, reaches: Sequence[Reach], probe: Probe
+        self, steps: Steps, stores: Stores, layout: Layout, room: Room, patterns: Sequence[Pattern], probe: Probe
     ) -> None:
         self.steps, self.stores, self.layout, self.room = steps, stores, layout, room
-        self.reaches, self.probe = tuple(reaches), probe
+        self.patterns, self.probe = tuple(patterns), probe
         self._store = self._taken(room.most) if room.whole else None
         self._length = 0
 
@@ -64,9 +64,9 @@ class DeviceSession(Session):
         store.length.fill_(self._length)
         self._length = end
         if not self.probe.attention_layers:
-            return self.steps.repeat(store, rows, end, self.reaches).to("cpu", copy=True)
+            return self.steps.repeat(store, rows, end, self.patterns).to("cpu", copy=True)
         marking = MarkingProbe(self.probe, mark_on(store.tokens.device))
-        logits = self.steps.once(store, rows, end, self.reaches, marking).cpu()
+        logits = self.steps.once(store, rows, end, self.patterns, marking).cpu()
         marking.settle()
         return logits
 
@@ -75,7 +75,7 @@ class DeviceSession(Session):
         marking = MarkingProbe(self.probe, mark_on(device))
         span = Span(torch.arange(first, end, device=device), end, last=True)
         fed = torch.tensor([tokens], device=device)
-        hidden = self.steps.decoder.hidden(fed, store, span, self.reaches, marking)
+        hidden = self.steps.decoder.hidden(fed, store, span, self.patterns, marking)
         logits = self.steps.decoder.logits(hidden if all_logits else hidden[-1:], marking).cpu()
         marking.settle()
         self._length = end

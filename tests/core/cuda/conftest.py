@@ -31,3 +31,9 @@ def fused() -> Any:
     from core.cuda.fused import Fused
 
     return Fused()
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor flex attention runs as it is; torch would trace it first, to warn that this is slow."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
