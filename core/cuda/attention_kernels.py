@@ -27,7 +27,7 @@ def _seen(position, slots, WINDOW: tl.constexpr, SINKS: tl.constexpr, SINK_REACH
 
 @triton.jit
 def attend_part(
-    q, keys, values, positions, mask, sums, tops, masses, scale, cap, mask_step, batch_step, head_step, slot_step,
+    q, keys, values, positions, mask, sums, tops, masses, scale, cap, count, mask_step, batch_step, head_step, slot_step,
     T: tl.constexpr, G: tl.constexpr, SHARED: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
     SLOTS: tl.constexpr, CAPPED: tl.constexpr, MASKED: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
     SINK_REACH: tl.constexpr,
@@ -35,10 +35,9 @@ def attend_part(
     """SLOTS slots of one KV head for one row and the SHARED query heads that read it.
 
     q [B, T, G · SHARED, D]; keys and values [B, G, capacity, D] in steps of so many numbers. Where MASKED, a mask
-    [1 or G, T, slots] of bytes says what is seen; mask_step is 0 where heads do not differ. Keys and values that are not seen
-    are not read. Writes, for each query head and run of slots, the weighted
-    sum of values (sums), the highest score (tops) and the sum of weights under it (masses). HEADS and WIDTH: SHARED and D,
-    rounded up to what tensor cores take.
+    [1 or G, T, count] of bytes says what is seen; mask_step is 0 where heads do not differ. Keys and values that are not seen
+    are not read. Writes, for each query head and run of slots, the weighted sum of values (sums), the highest score (tops)
+    and the sum of weights under it (masses). HEADS and WIDTH: SHARED and D, rounded up to what tensor cores take.
     """
     place, run, runs = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     row, group = place // G, place % G
@@ -47,7 +46,7 @@ def attend_part(
     head = (row * G + group) * SHARED + h  # of all rows' heads
     written = head.to(tl.int64) * runs + run
     if MASKED:
-        seen = tl.load(mask + group * mask_step + row % T * (runs * SLOTS) + slots) != 0
+        seen = tl.load(mask + group * mask_step + row % T * count + slots, mask=slots < count, other=0) != 0
     else:
         seen = _seen(position, slots, WINDOW, SINKS, SINK_REACH)
     if tl.max(seen.to(tl.int32), axis=0) > 0:

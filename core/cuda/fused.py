@@ -61,9 +61,10 @@ class Fused(Products, Flexible):
         sums = torch.empty(B * T * H, runs, width, device=q.device)
         tops, masses = torch.empty(2, B * T * H, runs, device=q.device)
         attention_kernels.attend_part[(B * T * G, runs)](
-            q, keys, values, span.positions, mask, sums, tops, masses, scale, cap, mask.stride(0) if mask.ndim == 3 else 0,
-            *keys.stride()[:3], T=T, G=G, SHARED=H // G, HEADS=max(16, _power(H // G)), D=D, WIDTH=width, SLOTS=_SLOTS,
-            CAPPED=cap != 0, MASKED=masked, WINDOW=reach.window or 0, SINKS=reach.sinks, SINK_REACH=reach.sink_reach or 0,
+            q, keys, values, span.positions, mask, sums, tops, masses, scale, cap, span.slots,
+            mask.stride(0) if mask.ndim == 3 else 0, *keys.stride()[:3], T=T, G=G, SHARED=H // G,
+            HEADS=max(16, _power(H // G)), D=D, WIDTH=width, SLOTS=_SLOTS, CAPPED=cap != 0, MASKED=masked,
+            WINDOW=reach.window or 0, SINKS=reach.sinks, SINK_REACH=reach.sink_reach or 0,
             num_warps=4,
         )  # fmt: skip
         out = torch.empty_like(q)

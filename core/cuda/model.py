@@ -1,4 +1,4 @@
-"""Passes of the decoder on a device: the blocks of core/decoder, computed by the device's kernels on fixed buffers."""
+"""Passes of the decoder on a device: the blocks of core/decoder, computed by the device's kernels."""
 
 from __future__ import annotations
 
@@ -66,14 +66,16 @@ class DeviceDecoder:
 
     def _attention(self, layer: int, x: Tensor, store: Store, span: Span, pattern: Pattern, probe: Probe) -> Tensor:
         """x [B, T, C] to [B · T, C]."""
-        attention, keys, values = self.decoder.blocks[layer].attention, store.keys[layer], store.values[layer]
+        attention = self.decoder.blocks[layer].attention
         q, k, v = self._projected(attention, x)
+        keys, values = store.enter(layer)
         rope = None if attention.rope is None else store.ropes[attention.rope.rope]
         q = self.kernels.keep(q, k, v, rope, span.positions, keys, values)
         scale, cap = self.traits.attention_scale, self.traits.attention_cap
         y = self.kernels.attend(q, keys, values, span, pattern, scale, cap)
         if layer in probe.attention_layers:
             self._show(layer, q, keys, values, span, pattern, probe)
+        store.leave(layer)
         return attention.out(y.reshape(-1, y.shape[2] * y.shape[3]).to(self.dtype))
 
     def _show(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, span: Span, pattern: Pattern, probe: Probe) -> None:

@@ -50,8 +50,9 @@ def keep(
     q, k, v, cos, sin, positions, turned, keys, values, q_batch, q_row, k_batch, k_row, v_batch, v_row, batch_step, head_step,
     slot_step, T, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """q [B, T, H, D] to `turned`; k and v [B, T, G, D] to slots `positions` of keys and values [B, G, capacity, D], which lie
-    in steps of so many numbers. One head of one row a program; heads of a row lie one behind the other.
+    """q [B, T, H, D] to `turned`; k and v [B, T, G, D] to slots `positions` of keys and values [B, G, capacity, D].
+
+    These lie in steps of so many numbers. One head of one row a program; heads of a row lie one behind the other.
     """
     row, head, d = tl.program_id(0), tl.program_id(1), tl.arange(0, BLOCK)
     batch, token, inside = row // T, row % T, d < D

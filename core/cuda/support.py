@@ -16,7 +16,7 @@ _BY_CONTENT = ("block_topk", "topk", "lsh")
 _FORMS = {
     "attention": ("full", "window", "sink_window", *_BLOCKWISE),
     "heads": ("as_trained", "kv_sharing"),
-    "cache": ("dynamic", "static"),
+    "cache": ("dynamic", "static", "offloaded"),
     "weights": ("native", "cast", "rtn"),
     "ffn": ("dense",),
 }

@@ -23,6 +23,7 @@ LOOKUP = "decoding.name=prompt_lookup"
 SETTINGS = [
     "weights.name=cast",
     "cache.name=static",
+    "cache.name=offloaded",
     "attention.name=window attention.window=9",
     "attention.name=sink_window attention.sinks=2 attention.window=9",
     "heads.name=kv_sharing heads.kv_heads=1",
@@ -69,14 +70,12 @@ def test_that_drafting_changes_no_token(model: Path, settings: str) -> None:
     assert any(round_.accepted for round_ in drafted.rounds)
 
 
-@pytest.mark.parametrize("attention", ["full", "window attention.window=20", *(each.split("=", 1)[1] for each in SPARSE)])
-def test_that_tokens_are_those_of_the_local_engine(model: Path, attention: str) -> None:
-    settings = f"weights.name=cast attention.name={attention}"
-    config = RunConfig(model=str(model)).set(
-        ["run.ignore_eos=true", "run.max_new_tokens=40", "engine.device=cpu", *settings.split()]
-    )
+@pytest.mark.parametrize("settings", ["", "attention.name=window attention.window=20", *SPARSE, "cache.name=offloaded"])
+def test_that_tokens_are_those_of_the_local_engine(model: Path, settings: str) -> None:
+    chosen = ["weights.name=cast", *settings.split()]
+    config = RunConfig(model=str(model)).set(["run.ignore_eos=true", "run.max_new_tokens=40", "engine.device=cpu", *chosen])
     trace = record(Engine().run(RunRequest(config, chat=False, prompt_tokens=PROMPT)))
-    generation, _ = run(model, torch.device("cpu"), settings.split())
+    generation, _ = run(model, torch.device("cpu"), chosen)
     assert new_tokens(generation) == [token.id for token in trace.tokens]
 
 

@@ -75,7 +75,7 @@ def test_that_a_mixture_of_experts_is_refused_there() -> None:
         "weights.name=rtn weights.bits=4 weights.group_size=128",
         "weights.name=rtn weights.bits=8 weights.group_size=0",
         "weights.name=cast weights.dtype=float16",
-        "attention.name=bigbird",
+        "attention.name=bigbird cache.name=offloaded",
         "attention.name=strided attention.layers=0-1",
     ],
 )
