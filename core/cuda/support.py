@@ -32,6 +32,11 @@ def device_of(config: RunConfig, info: ModelInfo) -> Literal["cpu", "cuda"]:
     return "cpu" if missing() or any(lacks(config, info)) else "cuda"
 
 
+def runs_on_gpu(config: RunConfig, info: ModelInfo) -> bool:
+    """Whether a run would take memory of a GPU that is there."""
+    return config.engine.name == info.engine == "local" and missing() is None and device_of(config, info) == "cuda"
+
+
 def lacks(config: RunConfig, info: ModelInfo | None) -> Iterator[Lack]:
     """What of `config` has no CUDA form, and why."""
     for family, names in _FORMS.items():
