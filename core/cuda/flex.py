@@ -20,7 +20,7 @@ _VARIANTS = 256  # of one compiled function: one for each pattern and bucket of 
 
 
 class Flexible(Plain):
-    """Prompts within what is no Reach go through flex attention, everything else as in Plain."""
+    """Prompts under a pattern that is no Reach go through flex attention, everything else as in Plain."""
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, pattern: Pattern, scale: float, cap: float) -> Tensor:
         if not span.last or isinstance(pattern, Reach):
@@ -67,7 +67,7 @@ def _listed(blocks: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     Blocks of queries that only fill up have none.
     """
     blocks = torch.nn.functional.pad(blocks, (0, 0, 0, rows // _BLOCK - blocks.shape[1]))[None]
-    order = torch.argsort(~blocks, dim=-1, stable=True)
+    order = torch.argsort(blocks.int(), dim=-1, descending=True, stable=True)
     return blocks.sum(-1, dtype=torch.int32), order.int()
 
 

@@ -69,10 +69,11 @@ class DeviceSession(Session):
         store.length.fill_(self._length)
         store.begin(self._length, rows)
         self._length = end
-        if store.replayed and not self.probe.attention_layers:
+        inspected = bool(self.probe.attention_layers)
+        if store.replayed and not inspected:
             return self.steps.repeat(store, rows, end, self.patterns).to("cpu", copy=True)
         marking = MarkingProbe(self.probe, mark_on(store.tokens.device))
-        logits = self.steps.once(store, rows, end, self.patterns, marking).cpu()
+        logits = self.steps.once(store, rows, end if inspected else store.slots(end), self.patterns, marking).cpu()
         marking.settle()
         return logits
 

@@ -11,7 +11,7 @@ from core.attention.mask import Pattern
 from core.cuda.graph import repeated
 from core.cuda.model import DeviceDecoder
 from core.cuda.span import Span
-from core.cuda.store import Store, bucket
+from core.cuda.store import Store
 from core.decoder.probe import Probe
 
 
@@ -26,7 +26,7 @@ class Steps:
 
         They stay until the next step of this store. Also leaves in `store.next` what is likeliest after each row.
         """
-        slots = min(bucket(end), store.capacity)
+        slots = store.slots(end)
         made_for = rows, slots, tuple(patterns)
         if made_for not in store.steps:
             store.steps[made_for] = repeated(lambda: self.once(store, rows, slots, patterns, Probe()), self.device)

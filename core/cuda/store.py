@@ -46,6 +46,10 @@ class Store(ABC):
     def begin(self, first: int, count: int) -> None:  # noqa: B027
         """A pass of `count` tokens from position `first` on comes."""
 
+    def slots(self, end: int) -> int:
+        """Slots that a step looks at whose last token is at `end` − 1: few different numbers, as kernels are made for them."""
+        return min(bucket(end), self.capacity)
+
     @abstractmethod
     def enter(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values [B, G, capacity, D] of `layer` on the device, for rows to be written and read."""
