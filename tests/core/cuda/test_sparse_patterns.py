@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention.flex_attention import create_block_mask
 
 from core.attention.patterns import plan_of
-from core.cuda import flex
+from core.cuda import flex, plain
 from core.cuda.flex import Flexible, block_mask, blocks_of
 from core.cuda.kernels import Kernels
 from core.cuda.plain import Plain
@@ -31,6 +31,19 @@ EACH = pytest.mark.parametrize("settings", PATTERNS)
 def test_that_a_pattern_is_that_of_the_processor(kernels: Kernels, settings: str, chunks: list[int]) -> None:
     expected = attended(context_of(f"attention.name={settings}", site(tokens=TOKENS)), [TOKENS])
     assert (attended_on(kernels, settings, chunks) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("cap", [0.0, 0.7])
+@pytest.mark.parametrize("block", [256, 50])
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+@pytest.mark.parametrize("sinks", [0, 3, 200])
+def test_that_a_window_is_that_of_the_processor(
+    sinks: int, chunks: list[int], block: int, cap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain, "_BLOCK", block)
+    settings = f"sink_window attention.sinks={sinks} attention.window=30"
+    expected = attended(context_of(f"attention.name={settings}", site(cap, 90, tokens=TOKENS)), [TOKENS])
+    assert (attended_on(Plain(), settings, chunks, cap, 90) - expected).abs().max() < 1e-4
 
 
 @EACH
