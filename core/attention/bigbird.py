@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from core.attention.mask import Part
+from core.attention.mask import Part, Sparse
 
 
 @dataclass(frozen=True)
-class BigBird:
+class BigBird(Sparse):
     """A query in block i sees block i up to itself, the `window_blocks` − 1 blocks before, the first `global_blocks`, and
     `random_blocks` of those in between, drawn anew for each i and each of `heads` KV heads: any length has its mask already.
     """
@@ -22,34 +21,36 @@ class BigBird:
     seed: int = 0
     heads: int = 1
 
+    def sees(self, queries: Any, keys: Any, heads: Any) -> Any:
+        blocks, others = queries // self.block, keys // self.block
+        seen = (blocks - others < self.window_blocks) | (others < self.global_blocks)
+        for drawn in self._drawn(blocks, heads):
+            seen = seen | (drawn == others)
+        return (queries >= keys) & seen
+
     def allowed(self, queries: Any, keys: Any) -> Any:
         """Bool [G, T, S], or [T, S] where nothing is random."""
-        blocks, others = queries // self.block, keys // self.block
-        causal = queries[:, None] >= keys[None, :]
-        near = blocks[:, None] - others[None, :] < self.window_blocks
-        seen = near | (others < self.global_blocks)[None, :]
-        for drawn in self._drawn(blocks) if self.random_blocks else ():
-            seen = seen | (drawn[:, :, None] == others[None, None, :])
-        return causal & seen
+        heads = _column(queries, self.heads)[:, :, None] if self.random_blocks else 0
+        return self.sees(queries[:, None], keys[None, :], heads)
 
-    def _drawn(self, blocks: Any) -> Iterator[Any]:
-        """Blocks [G, T] that queries in `blocks` [T] draw, no block twice; −1 where there are none left.
+    def _drawn(self, blocks: Any, heads: Any) -> list[Any]:
+        """Blocks that queries in `blocks` draw for KV heads `heads`, no block twice; −1 where there are none left.
 
         Floyd's way to draw without putting back: the r-th draw is from the first `most` + 1 candidates, and what was drawn
         before makes way for the newest candidate.
         """
-        between = blocks - (self.window_blocks - 1) - self.global_blocks  # [T] candidates
-        lanes = blocks[None, :] * self.heads + _column(blocks, self.heads)  # [G, T]
+        between = blocks - (self.window_blocks - 1) - self.global_blocks  # candidates
+        lanes = blocks * self.heads + heads
         before: list[Any] = []
         for draw in range(self.random_blocks):
-            most = between[None, :] - self.random_blocks + draw  # [1, T]
+            most = between - self.random_blocks + draw
             place = _hashed(lanes * self.random_blocks + draw, self.seed) % (most * (most > 0) + 1)
             taken = place < 0
             for other in before:
                 taken = taken | (place == other)
             place = place + taken * (most - place)
             before.append(place * (most >= 0) - (most < 0) * (self.global_blocks + 1))
-            yield before[-1] + self.global_blocks
+        return [place + self.global_blocks for place in before]
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 
-class Pattern(Hashable, Protocol):
-    """Which keys a query may see. Hashable, so that masks of equal patterns are made once."""
+class Pattern(ABC):
+    """Which keys a query may see. Subclasses can be hashed, so that masks of equal patterns are made once."""
 
-    def allowed(self, queries: Any, keys: Any) -> Any:
-        """Bool [T, S], or [G, T, S] where KV heads differ, for query positions [T] and key positions [S] of NumPy or torch.
+    @abstractmethod
+    def sees(self, queries: Any, keys: Any, heads: Any) -> Any:
+        """Whether queries see keys, by positions and KV heads: bool, for arrays or scalars of NumPy or torch that broadcast.
 
         Never true for a key after its query.
         """
+
+    def allowed(self, queries: Any, keys: Any) -> Any:
+        """Bool [T, S], or [G, T, S] where KV heads differ, for query positions [T] and key positions [S]."""
+        return self.sees(queries[:, None], keys[None, :], 0)
 
 
 @dataclass(frozen=True)
@@ -25,15 +30,16 @@ class Part:
     period: int = 1
 
 
-class Sparse(Pattern, Protocol):
+class Sparse(Pattern):
     """A pattern whose parts have no key of a query in common, so that each can be computed by itself and joined."""
 
     @property
+    @abstractmethod
     def parts(self) -> tuple[Part, ...]: ...
 
 
 @dataclass(frozen=True)
-class Reach:
+class Reach(Pattern):
     """A query at position p sees keys at positions ≤ p that are over p − `window`, or under `sinks` and over p − `sink_reach`.
 
     None is unlimited. Two reaches, of which one has sinks at most, intersect with `&`.
@@ -43,13 +49,12 @@ class Reach:
     window: int | None = None
     sink_reach: int | None = None
 
-    def allowed(self, queries: Any, keys: Any) -> Any:
-        """Bool [T, S] for query positions [T] and key positions [S], arrays of NumPy or torch."""
-        distance = queries[:, None] - keys[None, :]
+    def sees(self, queries: Any, keys: Any, heads: Any) -> Any:
+        distance = queries - keys
         causal = distance >= 0
         if self.window is None:
             return causal
-        sinks = keys[None, :] < self.sinks
+        sinks = keys < self.sinks
         if self.sink_reach is not None:
             sinks = sinks & (distance < self.sink_reach)
         return causal & ((distance < self.window) | sinks)
@@ -69,11 +74,14 @@ FULL = Reach()
 
 
 @dataclass(frozen=True)
-class Both:
+class Both(Pattern):
     """What two patterns let through."""
 
     one: Pattern
     other: Pattern
+
+    def sees(self, queries: Any, keys: Any, heads: Any) -> Any:
+        return self.one.sees(queries, keys, heads) & self.other.sees(queries, keys, heads)
 
     def allowed(self, queries: Any, keys: Any) -> Any:
         return self.one.allowed(queries, keys) & self.other.allowed(queries, keys)

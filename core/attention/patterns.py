@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,11 +61,16 @@ def plan_of(choice: Choice, kv_heads: int = 1, window: int = 0) -> Plan:
 
 def plans(config: RunConfig, info: ModelInfo) -> tuple[Plan, ...]:
     """What each layer of the model sees. Raises BadInput when the technique's layers are not the model's."""
-    chosen = parse_layers(getattr(config.attention.options, "layers", "all"), info.layers)
+    return plans_of(config.attention, kv_heads_of(config, info), info.sliding_windows or (0,) * info.layers)
+
+
+def plans_of(choice: Choice, kv_heads: Sequence[int], windows: Sequence[int]) -> tuple[Plan, ...]:
+    """The same, for layers with so many KV heads that slide by these windows, 0 for none."""
+    chosen = parse_layers(getattr(choice.options, "layers", "all"), len(kv_heads))
     full = RunConfig().attention
-    windows, heads = info.sliding_windows or (0,) * info.layers, kv_heads_of(config, info)
     return tuple(
-        plan_of(config.attention if layer in chosen else full, heads[layer], windows[layer]) for layer in range(info.layers)
+        plan_of(choice if layer in chosen else full, heads, window)
+        for layer, (heads, window) in enumerate(zip(kv_heads, windows, strict=True))
     )
 
 

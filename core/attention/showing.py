@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern, Reach
 from core.attention.mechanism import Rows, Site
 from core.attention.scores import adapted, by_position, scores_of, visible, weights_of
 from core.cache.base import KeyValues
 from core.decoder.probe import Shown
 
 
-def show_reach(q: Tensor, kv: KeyValues, rows: Rows, site: Site, reach: Reach, held: Reach) -> None:
-    """Hand the weights of q [T, H, D] over `kv` to the probe, where it asked for this layer: within `reach`, and within what
+def show_reach(q: Tensor, kv: KeyValues, rows: Rows, site: Site, pattern: Pattern, held: Reach) -> None:
+    """Hand the weights of q [T, H, D] over `kv` to the probe, where it asked for this layer: within `pattern`, and within what
     the cache has, `held`.
     """
     if not rows.shown(site.layer):
@@ -23,7 +23,7 @@ def show_reach(q: Tensor, kv: KeyValues, rows: Rows, site: Site, reach: Reach, h
     rows.probe.lap("attention")
     last = slice(-rows.probe.attention_rows, None)
     held = held & Reach(0, site.window)
-    masks = (visible(one, rows.positions[last], kv) for one in (held, reach))
+    masks = (visible(one, rows.positions[last], kv) for one in (held, pattern))
     found = weights_of(scores_of(adapted(q[last], kv), kv, site), *masks)
     rows.probe.attention(site.layer, *by_position(*found, kv))
     rows.probe.lap("capture")

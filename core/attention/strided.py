@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.attention.mask import Part, Reach
+from core.attention.mask import Part, Pattern, Reach, Sparse
 
 
 @dataclass(frozen=True)
-class Strided:
+class Strided(Sparse):
     """A query sees the `window` most recent tokens, and all at a multiple of `stride` before it."""
 
     window: int
     stride: int
 
-    def allowed(self, queries: Any, keys: Any) -> Any:
-        distance = queries[:, None] - keys[None, :]
+    def sees(self, queries: Any, keys: Any, heads: Any) -> Any:
+        distance = queries - keys
         return (distance >= 0) & ((distance < self.window) | (distance % self.stride == 0))
 
     @property
@@ -25,12 +25,12 @@ class Strided:
 
 
 @dataclass(frozen=True)
-class _Behind:
+class _Behind(Pattern):
     """Tokens at a multiple of `stride` before the query, beyond the window."""
 
     window: int
     stride: int
 
-    def allowed(self, queries: Any, keys: Any) -> Any:
-        distance = queries[:, None] - keys[None, :]
+    def sees(self, queries: Any, keys: Any, heads: Any) -> Any:
+        distance = queries - keys
         return (distance >= self.window) & (distance % self.stride == 0)

@@ -134,7 +134,7 @@ TECHNIQUES = (
     Technique(
         "cache",
         "offloaded",
-        "Every token in a memory-mapped file; only the layer at work and the next one are in memory.",
+        "Every token in a memory-mapped file (on a GPU: in host memory); only the layer at work and the next are at hand.",
         LOSSLESS,
         "Sheng et al. 2023 (FlexGen), arXiv 2303.06865",
         "core.cache.offloaded:Offloaded",

@@ -54,7 +54,9 @@ def _state(trace: Trace) -> tuple[str, ...]:
     last, step = trace.cache[-1], trace.steps[-1]
     notes = [f"{counted(step.kv_tokens, 'token')} held in {shown(step.kv_bytes, 'B')}"]
     if last.offloaded:
-        notes.append(f"{shown(last.offloaded, 'B')} in a file when it last changed")
+        on_gpu = trace.started is not None and trace.started.environment.get("device", "cpu") != "cpu"
+        where = "in the host's memory" if on_gpu else "in a file"
+        notes.append(f"{shown(last.offloaded, 'B')} {where} when it last changed")
     if last.block_size:
         notes.append(f"{counted(len(last.blocks), 'block')} of {counted(last.block_size, 'token')}")
     return tuple(notes)

@@ -27,15 +27,17 @@ def _seen(position, slots, WINDOW: tl.constexpr, SINKS: tl.constexpr, SINK_REACH
 
 @triton.jit
 def attend_part(
-    q, keys, values, positions, sums, tops, masses, scale, cap, capacity, T: tl.constexpr, G: tl.constexpr,
-    SHARED: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, SLOTS: tl.constexpr, CAPPED: tl.constexpr,
-    WINDOW: tl.constexpr, SINKS: tl.constexpr, SINK_REACH: tl.constexpr,
+    q, keys, values, positions, mask, sums, tops, masses, scale, cap, count, mask_step, batch_step, head_step, slot_step,
+    T: tl.constexpr, G: tl.constexpr, SHARED: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
+    SLOTS: tl.constexpr, CAPPED: tl.constexpr, MASKED: tl.constexpr, WINDOW: tl.constexpr, SINKS: tl.constexpr,
+    SINK_REACH: tl.constexpr,
 ):  # fmt: skip
     """SLOTS slots of one KV head for one row and the SHARED query heads that read it.
 
-    q [B, T, G · SHARED, D]; keys and values [B, G, capacity, D]. Writes, for each query head and run of slots, the weighted
-    sum of values (sums), the highest score (tops) and the sum of weights under it (masses). HEADS and WIDTH: SHARED and D,
-    rounded up to what tensor cores take.
+    q [B, T, G · SHARED, D]; keys and values [B, G, capacity, D] in steps of so many numbers. Where MASKED, a mask
+    [1 or G, T, count] of bytes says what is seen; mask_step is 0 where heads do not differ. Keys and values that are not seen
+    are not read. Writes, for each query head and run of slots, the weighted sum of values (sums), the highest score (tops)
+    and the sum of weights under it (masses). HEADS and WIDTH: SHARED and D, rounded up to what tensor cores take.
     """
     place, run, runs = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     row, group = place // G, place % G
@@ -43,10 +45,13 @@ def attend_part(
     h, d = tl.arange(0, HEADS), tl.arange(0, WIDTH)
     head = (row * G + group) * SHARED + h  # of all rows' heads
     written = head.to(tl.int64) * runs + run
-    seen = _seen(position, slots, WINDOW, SINKS, SINK_REACH)
+    if MASKED:
+        seen = tl.load(mask + group * mask_step + row % T * count + slots, mask=slots < count, other=0) != 0
+    else:
+        seen = _seen(position, slots, WINDOW, SINKS, SINK_REACH)
     if tl.max(seen.to(tl.int32), axis=0) > 0:
-        first = ((row // T * G + group).to(tl.int64) * capacity) * D
-        lies = first + slots[:, None] * D + d[None, :]
+        first = (row // T).to(tl.int64) * batch_step + group.to(tl.int64) * head_step
+        lies = first + slots.to(tl.int64)[:, None] * slot_step + d[None, :]
         held = seen[:, None] & (d < D)[None, :]
         query = tl.load(q + head[:, None] * D + d[None, :], mask=(h < SHARED)[:, None] & (d < D)[None, :], other=0.0)
         key = tl.load(keys + lies, mask=held, other=0.0)

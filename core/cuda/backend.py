@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from core.attention.mechanism import mechanisms
+from core.attention.patterns import plans_of
 from core.cache.base import Layout
-from core.config import RunConfig
+from core.config import Choice, RunConfig
 from core.cuda.build import build_on
 from core.cuda.memory import DevicePeak
 from core.cuda.model import DeviceDecoder
+from core.cuda.offloaded import Offloaded
 from core.cuda.session import DeviceSession, Room
 from core.cuda.speed import bandwidth
 from core.cuda.steps import Steps
-from core.cuda.store import Stores
+from core.cuda.store import Resident, Stores
 from core.cuda.support import device_of
 from core.decoder.probe import Probe
-from core.decoder.sites import sites_of
 from core.engine.backend import Backend, Progress
 from core.engine.planned import Planned
 from core.errors import BadInput
@@ -52,13 +52,11 @@ class DeviceBackend(Backend):
 
     def session(self, config: RunConfig, capacity: int, probe: Probe) -> DeviceSession:
         decoder, dtype = self.decoder.decoder, self.decoder.kv_dtype
-        found = mechanisms(config.attention, sites_of(decoder, capacity, dtype, self.info))
-        reaches = tuple(mechanism.reach for mechanism in found if mechanism.reach is not None)
-        heads = tuple(mechanism.site.kv_heads for mechanism in found)
+        heads = tuple(block.attention.kv_heads for block in decoder.blocks)
+        plans = plans_of(config.attention, heads, [block.attention.window or 0 for block in decoder.blocks])
+        patterns = [plan.surely for plan in plans]  # nothing that chooses by content has a CUDA form
         layout = Layout(heads, decoder.traits.head_size, capacity, dtype)
-        static = config.cache.name == "static"
-        room = Room(config.cache.options.capacity or capacity if static else capacity, static)
-        return DeviceSession(self.steps, self.stores, layout, room, reaches, probe)
+        return DeviceSession(self.steps, self.stores, layout, _room(config.cache, capacity), patterns, probe)
 
     def peak_memory(self) -> Peak:
         return DevicePeak(self.place) if self.place.type == "cuda" else super().peak_memory()
@@ -87,6 +85,13 @@ def goes_to_gpu(config: RunConfig, info: ModelInfo) -> bool:
             "older than the CUDA it was built with; use engine.device=cpu"
         )
     return False
+
+
+def _room(cache: Choice, capacity: int) -> Room:
+    """What the cache technique has for a run of at most `capacity` tokens."""
+    if cache.name == "static":
+        return Room(cache.options.capacity or capacity, whole=True)
+    return Room(capacity, whole=False, kind=Offloaded if cache.name == "offloaded" else Resident)
 
 
 def _name(device: torch.device) -> str:

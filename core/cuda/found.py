@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-_LIBRARY = "libcuda.so.1"
+_LIBRARY, _MANAGEMENT = "libcuda.so.1", "libnvidia-ml.so.1"
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 _OLDEST = 8  # Ampere: before it bfloat16 and flash attention are missing
@@ -23,6 +23,29 @@ def missing() -> str | None:
     except OSError:
         return "this machine has no NVIDIA driver"
     return _driver_lacks(driver)
+
+
+def memory_left() -> int:
+    """Bytes that the GPU has left, or all that it has where its management library does not tell; `missing` must be None."""
+    driver, total, place = ctypes.CDLL(_LIBRARY), ctypes.c_size_t(), ctypes.create_string_buffer(32)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(total), 0)
+    driver.cuDeviceGetPCIBusId(place, len(place), 0)
+    try:
+        free = _memory_free(ctypes.CDLL(_MANAGEMENT), place)
+    except OSError:
+        return total.value
+    return total.value if free is None else free
+
+
+def _memory_free(management: ctypes.CDLL, place: ctypes.Array[ctypes.c_char]) -> int | None:
+    """Of the GPU at this place of the bus."""
+    handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # total, free, used
+    failed = (
+        management.nvmlInit_v2()
+        or management.nvmlDeviceGetHandleByPciBusId_v2(place, ctypes.byref(handle))
+        or management.nvmlDeviceGetMemoryInfo(handle, memory)
+    )
+    return None if failed else memory[1]
 
 
 def _torch_is_built_for_it() -> bool:

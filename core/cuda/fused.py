@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from core.attention.mask import Reach
+from core.attention.mask import FULL, Pattern, Reach
 from core.cuda import attention_kernels, pass_kernels
-from core.cuda.plain import Plain
+from core.cuda.flex import Flexible
 from core.cuda.products import Products
 from core.cuda.span import Span
 from core.decoder.feed_forward import Activation
@@ -20,8 +20,8 @@ _RUNS = 16  # of slots, joined at once
 _GATED = 1024  # columns one program
 
 
-class Fused(Products, Plain):
-    """See core/cuda/kernels.py. Attention of prompts is left to torch, whose flash kernels need no mask."""
+class Fused(Products, Flexible):
+    """See core/cuda/kernels.py. Attention of prompts is left to torch, whose kernels need no mask or skip what it hides."""
 
     name = "Triton"
 
@@ -46,22 +46,26 @@ class Fused(Products, Plain):
         cos, sin, half = (q, q, 0) if rope is None else (rope.cos, rope.sin, rope.rope.size // 2)
         steps = [stride for part in (q, k, v) for stride in part.stride()[:2]]
         pass_kernels.keep[(B * T, H + 2 * k.shape[2])](
-            q, k, v, cos, sin, positions, turned, keys, values, *steps, keys.shape[2], T,
+            q, k, v, cos, sin, positions, turned, keys, values, *steps, *keys.stride()[:3], T,
             H=H, G=k.shape[2], D=D, HALF=half, BLOCK=_power(D), num_warps=1,
         )  # fmt: skip
         return turned
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, reach: Reach, scale: float, cap: float) -> Tensor:
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, pattern: Pattern, scale: float, cap: float) -> Tensor:
         if span.last:
-            return super().attend(q, keys, values, span, reach, scale, cap)
-        (B, T, H, D), G, capacity = q.shape, keys.shape[1], keys.shape[2]
+            return super().attend(q, keys, values, span, pattern, scale, cap)
+        (B, T, H, D), G = q.shape, keys.shape[1]
+        masked, reach = not isinstance(pattern, Reach), pattern if isinstance(pattern, Reach) else FULL
+        mask = span.mask(pattern).contiguous().view(torch.uint8) if masked else span.positions
         runs, width = -(-span.slots // _SLOTS), max(16, _power(D))
         sums = torch.empty(B * T * H, runs, width, device=q.device)
         tops, masses = torch.empty(2, B * T * H, runs, device=q.device)
         attention_kernels.attend_part[(B * T * G, runs)](
-            q, keys, values, span.positions, sums, tops, masses, scale, cap, capacity, T=T, G=G, SHARED=H // G,
-            HEADS=max(16, _power(H // G)), D=D, WIDTH=width, SLOTS=_SLOTS, CAPPED=cap != 0, WINDOW=reach.window or 0,
-            SINKS=reach.sinks, SINK_REACH=reach.sink_reach or 0, num_warps=4,
+            q, keys, values, span.positions, mask, sums, tops, masses, scale, cap, span.slots,
+            mask.stride(0) if mask.ndim == 3 else 0, *keys.stride()[:3], T=T, G=G, SHARED=H // G,
+            HEADS=max(16, _power(H // G)), D=D, WIDTH=width, SLOTS=_SLOTS, CAPPED=cap != 0, MASKED=masked,
+            WINDOW=reach.window or 0, SINKS=reach.sinks, SINK_REACH=reach.sink_reach or 0,
+            num_warps=4,
         )  # fmt: skip
         out = torch.empty_like(q)
         attention_kernels.attend_whole[(B * T * H,)](

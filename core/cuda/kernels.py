@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern
 from core.cuda.groups import Groups
 from core.cuda.span import Span
 from core.decoder.feed_forward import Activation
@@ -42,8 +42,11 @@ class Kernels(Protocol):
         Returns q in the format of the keys.
         """
 
-    def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, reach: Reach, scale: float, cap: float) -> Tensor:
-        """Softmax attention of q [B, T, H, D] over the span's slots of keys and values [B, G, S, D]; [B, T, H, D]."""
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, span: Span, pattern: Pattern, scale: float, cap: float) -> Tensor:
+        """Softmax attention of q [B, T, H, D] over what the pattern shows of the span's slots of keys and values [B, G, S, D].
+
+        Returns [B, T, H, D].
+        """
 
     def gate(self, gate_up: Tensor, activation: Activation) -> Tensor:
         """Activation of the first half of the columns, times the second half; [R, 2F] to [R, F]."""

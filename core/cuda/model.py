@@ -1,4 +1,4 @@
-"""Passes of the decoder on a device: the blocks of core/decoder, computed by the device's kernels on fixed buffers."""
+"""Passes of the decoder on a device: the blocks of core/decoder, computed by the device's kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.attention.mask import FULL, Reach
+from core.attention.mask import FULL, Pattern
 from core.attention.mechanism import Rows
 from core.attention.showing import show_reach
 from core.cache.base import KeyValues
@@ -31,10 +31,10 @@ class DeviceDecoder:
         self.dtype, self.kv_dtype = dtype, kv_dtype
         self.sites = sites_of(decoder, decoder.traits.context, kv_dtype)
 
-    def hidden(self, tokens: Tensor, store: Store, span: Span, reaches: Sequence[Reach], probe: Probe) -> Tensor:
+    def hidden(self, tokens: Tensor, store: Store, span: Span, patterns: Sequence[Pattern], probe: Probe) -> Tensor:
         """Tokens [B, T] at the span's positions, after what `store` holds, to the head's input [B · T, C].
 
-        reaches: what a query sees in each layer.
+        patterns: what a query sees in each layer.
         """
         probe.start()
         blocks = self.decoder.blocks
@@ -44,7 +44,7 @@ class DeviceDecoder:
         for layer, block in enumerate(blocks):
             following = blocks[layer + 1].before_attention if layer + 1 < len(blocks) else self.decoder.norm
             probe.lap("norm")
-            y = self._attention(layer, h.view(*tokens.shape, -1), store, span, reaches[layer], probe)
+            y = self._attention(layer, h.view(*tokens.shape, -1), store, span, patterns[layer], probe)
             probe.lap("attention")
             h = self._join(x, y, block.after_attention, block.before_ffn)
             probe.lap("norm")
@@ -64,23 +64,25 @@ class DeviceDecoder:
     def _join(self, x: Tensor, y: Tensor | None, after: RmsNorm | None, before: RmsNorm | None) -> Tensor:
         return self.kernels.join(x, y, after, self.traits.residual_scale, before, self.dtype)
 
-    def _attention(self, layer: int, x: Tensor, store: Store, span: Span, reach: Reach, probe: Probe) -> Tensor:
+    def _attention(self, layer: int, x: Tensor, store: Store, span: Span, pattern: Pattern, probe: Probe) -> Tensor:
         """x [B, T, C] to [B · T, C]."""
-        attention, keys, values = self.decoder.blocks[layer].attention, store.keys[layer], store.values[layer]
+        attention = self.decoder.blocks[layer].attention
         q, k, v = self._projected(attention, x)
+        keys, values = store.enter(layer)
         rope = None if attention.rope is None else store.ropes[attention.rope.rope]
         q = self.kernels.keep(q, k, v, rope, span.positions, keys, values)
         scale, cap = self.traits.attention_scale, self.traits.attention_cap
-        y = self.kernels.attend(q, keys, values, span, reach, scale, cap)
+        y = self.kernels.attend(q, keys, values, span, pattern, scale, cap)
         if layer in probe.attention_layers:
-            self._show(layer, q, keys, values, span, reach, probe)
+            self._show(layer, q, keys, values, span, pattern, probe)
+        store.leave(layer)
         return attention.out(y.reshape(-1, y.shape[2] * y.shape[3]).to(self.dtype))
 
-    def _show(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, span: Span, reach: Reach, probe: Probe) -> None:
+    def _show(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, span: Span, pattern: Pattern, probe: Probe) -> None:
         """Hand the weights of the first sequence to the probe; they are computed on the processor, as any capture is."""
         k, v = (part[0, :, : span.slots].cpu() for part in (keys, values))
         kv, rows = KeyValues(k, v, torch.arange(span.slots)), Rows(span.positions.cpu(), probe)
-        show_reach(q[0].cpu(), kv, rows, self.sites[layer], reach, FULL)
+        show_reach(q[0].cpu(), kv, rows, self.sites[layer], pattern, FULL)
 
     def _projected(self, attention: Attention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q [B, T, H, D], k and v [B, T, G, D], normed; views of one product where nothing norms them."""

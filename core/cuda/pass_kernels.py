@@ -47,27 +47,26 @@ def _turned(head, cos, sin, position, d, D: tl.constexpr, HALF: tl.constexpr):
 
 @triton.jit
 def keep(
-    q, k, v, cos, sin, positions, turned, keys, values, q_batch, q_row, k_batch, k_row, v_batch, v_row, capacity, T,
-    H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
+    q, k, v, cos, sin, positions, turned, keys, values, q_batch, q_row, k_batch, k_row, v_batch, v_row, batch_step, head_step,
+    slot_step, T, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """q [B, T, H, D] to `turned`; k and v [B, T, G, D] to slots `positions` of keys and values [B, G, capacity, D].
 
-    One head of one row a program; heads of a row lie one behind the other.
+    These lie in steps of so many numbers. One head of one row a program; heads of a row lie one behind the other.
     """
     row, head, d = tl.program_id(0), tl.program_id(1), tl.arange(0, BLOCK)
     batch, token, inside = row // T, row % T, d < D
     position = tl.load(positions + token)
+    slot = batch.to(tl.int64) * batch_step + position * slot_step
     if head < H:
         value = _turned(q + batch * q_batch + token * q_row + head * D, cos, sin, position, d, D, HALF)
         tl.store(turned + (row * H + head) * D + d, value.to(turned.dtype.element_ty), mask=inside)
     elif head < H + G:
         value = _turned(k + batch * k_batch + token * k_row + (head - H) * D, cos, sin, position, d, D, HALF)
-        slot = ((batch * G + head - H).to(tl.int64) * capacity + position) * D
-        tl.store(keys + slot + d, value.to(keys.dtype.element_ty), mask=inside)
+        tl.store(keys + slot + (head - H).to(tl.int64) * head_step + d, value.to(keys.dtype.element_ty), mask=inside)
     else:
         value = _turned(v + batch * v_batch + token * v_row + (head - H - G) * D, cos, sin, position, d, D, 0)
-        slot = ((batch * G + head - H - G).to(tl.int64) * capacity + position) * D
-        tl.store(values + slot + d, value.to(values.dtype.element_ty), mask=inside)
+        tl.store(values + slot + (head - H - G).to(tl.int64) * head_step + d, value.to(values.dtype.element_ty), mask=inside)
 
 
 @triton.jit

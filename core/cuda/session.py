@@ -8,37 +8,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern
 from core.attention.showing import stacked
-from core.cache.base import Layout
+from core.cache.base import Held, Layout
 from core.cuda.kernels import MOST_ROWS
 from core.cuda.marks import MarkingProbe, mark_on
 from core.cuda.span import Span
 from core.cuda.steps import Steps
-from core.cuda.store import Store, Stores, bucket
+from core.cuda.store import Resident, Store, Stores, bucket
 from core.decoder.probe import Probe
 from core.engine.backend import Session
 from core.errors import BadInput
+from core.events import CacheChanged
 
 _VERIFIED = 64  # most rows whose logits are all wanted that go through steps, where they come out as they do one by one
 
 
 @dataclass(frozen=True)
 class Room:
-    """The cache's policy. most: tokens that it may hold. whole: room for them is taken before the run, else as they come."""
+    """The cache's policy. most: tokens that it may hold. whole: room for them is taken before the run, else as they come.
+
+    kind: where they are kept.
+    """
 
     most: int
     whole: bool
+    kind: type[Store] = Resident
 
 
 class DeviceSession(Session):
     """Prompts in passes of many rows, steps and what verifies drafts in passes of up to eight."""
 
     def __init__(
-        self, steps: Steps, stores: Stores, layout: Layout, room: Room, reaches: Sequence[Reach], probe: Probe
+        self, steps: Steps, stores: Stores, layout: Layout, room: Room, patterns: Sequence[Pattern], probe: Probe
     ) -> None:
         self.steps, self.stores, self.layout, self.room = steps, stores, layout, room
-        self.reaches, self.probe = tuple(reaches), probe
+        self.patterns, self.probe = tuple(patterns), probe
         self._store = self._taken(room.most) if room.whole else None
         self._length = 0
 
@@ -62,11 +67,13 @@ class DeviceSession(Session):
         rows, end = len(tokens), self._length + len(tokens)
         store.tokens[:, :rows] = torch.tensor(tokens).to(store.tokens.device)
         store.length.fill_(self._length)
+        store.begin(self._length, rows)
         self._length = end
-        if not self.probe.attention_layers:
-            return self.steps.repeat(store, rows, end, self.reaches).to("cpu", copy=True)
+        inspected = bool(self.probe.attention_layers)
+        if store.replayed and not inspected:
+            return self.steps.repeat(store, rows, end, self.patterns).to("cpu", copy=True)
         marking = MarkingProbe(self.probe, mark_on(store.tokens.device))
-        logits = self.steps.once(store, rows, end, self.reaches, marking).cpu()
+        logits = self.steps.once(store, rows, end if inspected else store.slots(end), self.patterns, marking).cpu()
         marking.settle()
         return logits
 
@@ -75,7 +82,8 @@ class DeviceSession(Session):
         marking = MarkingProbe(self.probe, mark_on(device))
         span = Span(torch.arange(first, end, device=device), end, last=True)
         fed = torch.tensor([tokens], device=device)
-        hidden = self.steps.decoder.hidden(fed, store, span, self.reaches, marking)
+        store.begin(first, len(tokens))
+        hidden = self.steps.decoder.hidden(fed, store, span, self.patterns, marking)
         logits = self.steps.decoder.logits(hidden if all_logits else hidden[-1:], marking).cpu()
         marking.settle()
         self._length = end
@@ -98,7 +106,12 @@ class DeviceSession(Session):
         return self._store
 
     def _taken(self, tokens: int) -> Store:
-        return self.stores.take(self, self.layout, bucket(tokens))
+        return self.stores.take(self, self.layout, bucket(tokens), kind=self.room.kind)
+
+    def held(self, step: int) -> CacheChanged:
+        now = Held.alike(torch.arange(self._length), 8.0 * self.layout.dtype.itemsize)
+        elsewhere = self.layout.token_nbytes * self._length if self._store is not None and self._store.offloaded else 0
+        return CacheChanged(step, self._length, now.positions, now.layers, now.bits, now.blocks, now.block_size, elsewhere, "")
 
     @property
     def length(self) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern, Reach
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,24 @@ class Span:
     positions: Tensor
     slots: int
     last: bool
-    _masks: dict[Reach, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def mask(self, reach: Reach) -> Tensor:
-        """Bool [T, slots], made once for all layers that share a reach."""
-        if reach not in self._masks:
-            self._masks[reach] = reach.allowed(self.positions, torch.arange(self.slots, device=self.positions.device))
-        return self._masks[reach]
+    def once(self, name: Hashable, make: Callable[[], M]) -> M:
+        """What `make` gives, made once for all layers that ask for `name`."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: M = self._made[name]
+        return made
 
-    def sees_all(self, reach: Reach) -> bool:
+    def mask(self, pattern: Pattern) -> Tensor:
+        """Bool [T, slots], or [G, T, slots] where KV heads differ."""
+
+        def made() -> Tensor:
+            seen: Tensor = pattern.allowed(self.positions, torch.arange(self.slots, device=self.positions.device))
+            return seen
+
+        return self.once(pattern, made)
+
+    def sees_all(self, pattern: Pattern) -> bool:
         """Whether each token sees every token before it, so that a causal kernel needs no mask."""
-        return self.last and (reach.window is None or reach.window >= self.slots)
+        return self.last and isinstance(pattern, Reach) and (pattern.window is None or pattern.window >= self.slots)

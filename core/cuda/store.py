@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 from weakref import ReferenceType, ref
 
 import torch
@@ -22,19 +24,18 @@ def bucket(tokens: int) -> int:
     return max(_SMALLEST, 1 << (tokens - 1).bit_length())
 
 
-class Store:
+class Store(ABC):
     """Room for `capacity` tokens of B sequences: keys and values of each layer [B, G, capacity, D].
 
     tokens [B, 8] and length [1] say what the next step is fed, and how many tokens each sequence holds; next [B, 8] is what it
-    found likeliest. steps: captured ones by what they were captured for. Addresses never change.
+    found likeliest. A pass begins, and each layer is entered before its keys are written and left when it has attended.
+    steps: captured ones by what they were captured for, where the addresses of keys and values never change (`replayed`).
     """
 
-    def __init__(self, layout: Layout, capacity: int, batch: int, ropes: Sequence[RopeTable], device: torch.device) -> None:
-        def slabs() -> list[Tensor]:
-            shapes = ((batch, heads, capacity, layout.head_size) for heads in layout.kv_heads)
-            return [torch.zeros(shape, dtype=layout.dtype, device=device) for shape in shapes]
+    replayed: bool
 
-        self.keys, self.values, self.capacity = slabs(), slabs(), capacity
+    def __init__(self, layout: Layout, capacity: int, batch: int, ropes: Sequence[RopeTable], device: torch.device) -> None:
+        self.layout, self.capacity = layout, capacity
         self.tokens, self.next = torch.zeros(2, batch, MOST_ROWS, dtype=torch.int64, device=device)
         self.length = torch.zeros(1, dtype=torch.int64, device=device)
         self.places = torch.arange(MOST_ROWS, device=device)
@@ -42,9 +43,33 @@ class Store:
         self.steps: dict[Any, Any] = {}
         self._owner: ReferenceType[Any] | None = None
 
+    def begin(self, first: int, count: int) -> None:  # noqa: B027
+        """A pass of `count` tokens from position `first` on comes."""
+
+    def slots(self, end: int) -> int:
+        """Slots that a step looks at whose last token is at `end` − 1: few different numbers, as kernels are made for them."""
+        return min(bucket(end), self.capacity)
+
+    @abstractmethod
+    def enter(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, G, capacity, D] of `layer` on the device, for rows to be written and read."""
+
+    def leave(self, layer: int) -> None:  # noqa: B027
+        """`layer` has attended."""
+
     @property
+    @abstractmethod
     def nbytes(self) -> int:
-        return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+        """Bytes on the device for keys and values."""
+
+    @property
+    def offloaded(self) -> int:
+        """Bytes of room for keys and values elsewhere."""
+        return 0
+
+    @abstractmethod
+    def copy(self, other: Self, length: int) -> None:
+        """Take over the first `length` tokens of another store of the same model."""
 
     @property
     def free(self) -> bool:
@@ -62,8 +87,29 @@ class Store:
         """Let another take it."""
         self._owner = None
 
-    def copy(self, other: Store, length: int) -> None:
-        """Take over the first `length` tokens of another store of the same model."""
+
+class Resident(Store):
+    """All on the device."""
+
+    replayed = True
+
+    def __init__(self, layout: Layout, capacity: int, batch: int, ropes: Sequence[RopeTable], device: torch.device) -> None:
+        super().__init__(layout, capacity, batch, ropes, device)
+
+        def slabs() -> list[Tensor]:
+            shapes = ((batch, heads, capacity, layout.head_size) for heads in layout.kv_heads)
+            return [torch.zeros(shape, dtype=layout.dtype, device=device) for shape in shapes]
+
+        self.keys, self.values = slabs(), slabs()
+
+    def enter(self, layer: int) -> tuple[Tensor, Tensor]:
+        return self.keys[layer], self.values[layer]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+
+    def copy(self, other: Self, length: int) -> None:
         for mine, its in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
             mine[:, :, :length] = its[:, :, :length]
 
@@ -77,19 +123,21 @@ def _pair(table: RopeTable) -> tuple[Tensor, Tensor]:
 
 
 class Stores:
-    """Stores of one model, kept with their captured steps for the next run."""
+    """Stores of one model; those with captured steps are kept for the next run."""
 
     def __init__(self, ropes: Sequence[RopeTable], device: torch.device) -> None:
         self.ropes, self.device = ropes, device
         self._kept: list[tuple[Layout, int, Store]] = []
 
     @torch.inference_mode()
-    def take(self, owner: object, layout: Layout, capacity: int, batch: int = 1) -> Store:
+    def take(self, owner: object, layout: Layout, capacity: int, batch: int = 1, kind: type[Store] = Resident) -> Store:
         """One of `capacity` tokens that nobody has, made where there is none."""
-        shape = Layout(layout.kv_heads, layout.head_size, capacity, layout.dtype)
-        store = next((kept for known, size, kept in self._kept if (known, size) == (shape, batch) and kept.free), None)
+        shape = replace(layout, tokens=capacity)
+        fitting = (kept for known, size, kept in self._kept if (known, size) == (shape, batch) and isinstance(kept, kind))
+        store = next((kept for kept in fitting if kept.free), None)
         if store is None:
-            store = Store(shape, capacity, batch, self.ropes, self.device)
-            self._kept.append((shape, batch, store))
+            store = kind(shape, capacity, batch, self.ropes, self.device)
+            if store.replayed:
+                self._kept.append((shape, batch, store))
         store.take(owner, self.ropes, layout.tokens)
         return store

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from core.attention.states import state_bytes
 from core.cache.shares import of_all
 from core.config import RunConfig
+from core.cuda.found import memory_left
+from core.cuda.support import runs_on_gpu
 from core.events import Estimate
 from core.hardware import memory_available
 from core.models.info import ModelInfo
@@ -25,29 +27,34 @@ from core.models.numbers import (
 
 # Held in memory against stored in the file: the scales of K-quants are unpacked to float32 for each 16 or 32 codes.
 _UNPACKED = {"Q4_K": 0.75 / 0.5625, "Q5_K": 0.875 / 0.6875, "Q6_K": 1.0 / 0.8203125}
+# On a GPU codes of 2 and 3 bits take 4, of 5 to 7 take 8, and scales that 16 bits do not hold take 32.
+_ON_GPU = {"Q5_0": 8.5 / 5.5, "Q5_1": 9.0 / 6.0, "Q4_K": 6.0 / 4.5, "Q5_K": 10.0 / 5.5, "Q6_K": 10.0 / 6.5625}
 # Bits a value takes in each stored type.
 _BITS = {
     "F64": 64.0, "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q4_0": 4.5, "Q4_1": 5.0, "Q5_0": 5.5, "Q5_1": 6.0, "Q8_0": 8.5,
     "Q4_K": 4.5, "Q5_K": 5.5, "Q6_K": 6.5625,
 }  # fmt: skip
 _FIRST_CAPACITY = 256  # tokens a growing cache begins with
+_SMALLEST_BUCKET = 128  # tokens that a cache on a GPU has room for at least
 
 
 def estimate(info: ModelInfo, config: RunConfig, prompt_tokens: int = 0) -> Estimate:
     """Bytes of weights, KV cache and activations for `prompt_tokens` and the configuration's most new tokens.
 
-    available: bytes that this machine has left.
+    available: bytes that this machine has left, or its GPU where the run goes there.
     """
+    on_gpu = runs_on_gpu(config, info)
     tokens = min(most_tokens(config, info) or prompt_tokens, prompt_tokens + config.run.max_new_tokens)
     per_token = kv_bytes_per_token(info, config)
     parts = {
-        "weights": weight_bytes(info, config),
-        "kv": per_token * cached_tokens(config, tokens)
+        "weights": weight_bytes(info, config, on_gpu),
+        "kv": per_token * (tokens_on_gpu(config, tokens) if on_gpu else cached_tokens(config, tokens))
         + _exact_bytes(info, config, tokens)
         + _own_state_bytes(info, config, tokens),
-        "activations": _activation_bytes(info, config, tokens),
+        "activations": _activation_bytes_on_gpu(info, config, tokens) if on_gpu else _activation_bytes(info, config, tokens),
     }
-    return Estimate(parts["weights"], per_token, sum(parts.values()), memory_available(), parts)
+    available = memory_left() if on_gpu else memory_available()
+    return Estimate(parts["weights"], per_token, sum(parts.values()), available, parts)
 
 
 def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
@@ -110,31 +117,35 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
             return _doubled(tokens)
 
 
-def _doubled(tokens: int) -> int:
-    """Room for `tokens` in buffers that double when they are full."""
-    capacity = _FIRST_CAPACITY
+def tokens_on_gpu(config: RunConfig, tokens: int) -> int:
+    """The same on a GPU, whose buffers have room for a power of two."""
+    return _doubled(cached_tokens(config, tokens) if config.cache.name == "static" else tokens, _SMALLEST_BUCKET)
+
+
+def _doubled(tokens: int, capacity: int = _FIRST_CAPACITY) -> int:
+    """Room for `tokens` in buffers that double when they are full, from `capacity` on."""
     while capacity < tokens:
         capacity *= 2
     return capacity
 
 
-def weight_bytes(info: ModelInfo, config: RunConfig) -> int:
+def weight_bytes(info: ModelInfo, config: RunConfig, on_gpu: bool = False) -> int:
     """Resident bytes of the weights under the configuration's weights and heads techniques."""
     if engine_of(info, config) == "transformers":
         return int(info.parameters * transformers_bytes(info, config))
     matrices = sum(info.matrix_bytes.values())
     share = len(chosen_layers(info, config.weights.options)) / max(info.layers, 1)
     values = _values(info.matrix_bytes)
-    rest = _held(info.tensor_bytes) - _held(info.matrix_bytes)
+    whole, inside = (_held(sizes, on_gpu) for sizes in (info.tensor_bytes, info.matrix_bytes))
     match config.weights.name:
         case "native":
-            total = _held(info.tensor_bytes)
+            total = whole
         case "cast":
-            embedding = 0 if info.tied_head else info.embedding_bytes
-            total = embedding + DTYPE_BYTES[config.weights.options.dtype] * (info.parameters - _embedding_values(info))
+            apart = not info.tied_head and not on_gpu  # an embedding that is read from the file, row by row
+            changed = info.parameters - (info.vocabulary * info.width if apart else 0)
+            total = (info.embedding_bytes if apart else 0) + DTYPE_BYTES[config.weights.options.dtype] * changed
         case _:
-            changed = share * values * bits_a_value(info, config) / 8
-            total = rest + changed + (1 - share) * _held(info.matrix_bytes)
+            total = whole - inside + share * values * bits_a_value(info, config) / 8 + (1 - share) * inside
     stored = matrices / max(values, 1)
     return int(total + _shared_head_bytes(info, config, stored) + _latent_bytes(info, config, stored))
 
@@ -143,13 +154,9 @@ def _values(sizes: Mapping[str, int]) -> float:
     return sum(size * 8 / _BITS.get(kind, 8) for kind, size in sizes.items())
 
 
-def _held(sizes: Mapping[str, int]) -> float:
-    return sum(size * _UNPACKED.get(kind, 1.0) for kind, size in sizes.items())
-
-
-def _embedding_values(info: ModelInfo) -> int:
-    """An untied embedding is read from the file, row by row, whatever the technique."""
-    return 0 if info.tied_head else info.vocabulary * info.width
+def _held(sizes: Mapping[str, int], on_gpu: bool) -> float:
+    factors = _ON_GPU if on_gpu else _UNPACKED
+    return sum(size * factors.get(kind, 1.0) for kind, size in sizes.items())
 
 
 def _extra_heads(info: ModelInfo, config: RunConfig) -> list[int]:
@@ -187,5 +194,17 @@ def _latent_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:
 def _activation_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
     """The largest pass: one prefill chunk through the widest block, its attention scores, and one row of logits."""
     rows = min(tokens, config.run.prefill_chunk)
-    width = 4 * info.width + 3 * info.ffn_width * max(info.experts_used, 1)
-    return 4 * (rows * width + rows * tokens * info.query_heads + info.vocabulary)
+    return 4 * (rows * _row_numbers(info) + rows * tokens * info.query_heads + info.vocabulary)
+
+
+def _activation_bytes_on_gpu(info: ModelInfo, config: RunConfig, tokens: int) -> int:
+    """The same, where scores are never whole: keys and values of every query head, and a matrix unpacked in 16 bits."""
+    repeated = 2 * tokens * info.query_heads * info.head_size if info.query_heads > info.kv_heads else 0
+    unpacked = 2 * info.ffn_width * info.width
+    rows = min(tokens, config.run.prefill_chunk)
+    return 4 * (rows * _row_numbers(info) + info.vocabulary) + 2 * (repeated + unpacked)
+
+
+def _row_numbers(info: ModelInfo) -> int:
+    """Numbers of one row in the widest block."""
+    return 4 * info.width + 3 * info.ffn_width * max(info.experts_used, 1)

@@ -4,6 +4,8 @@ import pytest
 
 from core.compatibility import refusals, refuse, refused_techniques
 from core.config import RunConfig
+from core.cuda import support
+from core.cuda.support import device_of
 from core.errors import BadInput
 from core.models.info import ModelInfo
 from core.techniques import CATALOGUE
@@ -111,3 +113,8 @@ def test_that_a_model_of_another_engine_greys_out_the_local_one() -> None:
     refused = refused_techniques(RunConfig(), MAMBA)
     assert "does not know the architecture" in refused["engine", "local"]
     assert ("engine", "transformers") not in refused
+
+
+def test_that_the_default_configuration_is_tested_on_the_processor_on_every_machine():
+    assert device_of(RunConfig(), DENSE) == "cpu"
+    assert "of the processor" in support.missing()

@@ -49,7 +49,7 @@ class GridModel:
         choice = RunConfig().set(FORMATS[weights]).weights
         self.decoder = build_on(device, random_plan(config, device), choice, lambda *_: None)
         self.steps = Steps(self.decoder, device)
-        self.reaches = (FULL,) * self.decoder.traits.layers
+        self.patterns = (FULL,) * self.decoder.traits.layers
 
     @torch.inference_mode()
     def measure(self, batch: int, context: int, tokens: int) -> Times | None:
@@ -76,7 +76,7 @@ class GridModel:
     def prefill(self, store: Store, fed: Tensor) -> None:
         """The whole prompt [B, T] in one pass; the likeliest next tokens are what the next step is fed."""
         span = Span(torch.arange(fed.shape[1], device=self.device), fed.shape[1], last=True)
-        hidden = self.decoder.hidden(fed, store, span, self.reaches, Probe())
+        hidden = self.decoder.hidden(fed, store, span, self.patterns, Probe())
         logits = self.decoder.logits(hidden.view(*fed.shape, -1)[:, -1], Probe())
         store.tokens[:, 0] = logits.argmax(dim=-1)
 
@@ -84,7 +84,7 @@ class GridModel:
         """Greedy steps of one token, without a word from the host; the last token of each sequence is the next to feed."""
         store.length.fill_(context)
         for end in range(context + 1, context + tokens + 1):
-            self.steps.repeat(store, 1, end, self.reaches)
+            self.steps.repeat(store, 1, end, self.patterns)
             self.steps.go_on(store)
 
 

@@ -18,6 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from core.attention.bigbird import BigBird
 from core.attention.mask import Reach
 from core.cuda import attention_kernels, fused, pass_kernels, product_kernels
 from core.cuda.groups import Groups
@@ -27,7 +28,8 @@ from core.decoder.rope import RopeTable
 from core.decoder.traits import Rope
 
 C, H, D, F, S = 4096, 32, 128, 11008, 256
-_TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}
+_TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64",
+          torch.uint8: "u8"}  # fmt: skip
 
 
 class Compiling:
@@ -106,8 +108,8 @@ def _step(kernels: fused.Fused, dtype: torch.dtype) -> None:
     cache, positions = torch.empty(1, H, S, D, dtype=dtype), torch.zeros(1, dtype=torch.int64)
     q, k, v = torch.empty(1, 1, 3 * H, D, dtype=dtype).split(H, dim=2)
     q = kernels.keep(q, k, v, table, positions, cache, cache)
-    for reach, cap in ((Reach(), 0.0), (Reach(4, 100), 50.0)):
-        kernels.attend(q, cache, cache, Span(positions, S, last=False), reach, 0.1, cap)
+    for pattern, cap in ((Reach(), 0.0), (Reach(4, 100), 50.0), (BigBird(32, 3, 1, 2, heads=H), 0.0)):
+        kernels.attend(q, cache, cache, Span(positions, S, last=False), pattern, 0.1, cap)
     kernels.gate(torch.empty(1, 2 * F, dtype=dtype), torch.nn.functional.silu)
 
 

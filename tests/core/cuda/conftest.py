@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from core.cuda import found, support
+
 HAS_GPU = torch.cuda.is_available()
+SHOWN = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _where_it_is_there() -> Iterator[None]:
+    """Undo what tests/conftest.py does for all others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(support, "missing", found.missing)
+        if SHOWN is None:
+            patch.delenv("CUDA_VISIBLE_DEVICES")
+        else:
+            patch.setenv("CUDA_VISIBLE_DEVICES", SHOWN)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +48,9 @@ def fused() -> Any:
     from core.cuda.fused import Fused
 
     return Fused()
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor flex attention runs as it is; torch would trace it first, to warn that this is slow."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
-from core.attention.mask import FULL, Reach
+from core.attention.context import Context
+from core.attention.mechanism import mechanisms
+from core.attention.patterns import plans_of
 from core.cache.base import Layout
 from core.cache.dynamic import Dynamic
-from core.config import RunConfig
+from core.config import Choice, RunConfig
 from core.cuda.build import build_on
 from core.cuda.kernels import Kernels
 from core.cuda.session import DeviceSession, Room
@@ -21,7 +23,7 @@ from core.decoder.build import build
 from core.decoder.model import Decoder
 from core.decoder.plan import plan_of
 from core.decoder.probe import Probe
-from core.decoder.sites import softmax_over
+from core.decoder.sites import expansions_of, sites_of
 from core.models.find import open_checkpoint
 from core.technique import NoOptions
 from tests.core.decoder.parity_models import tokens
@@ -30,6 +32,12 @@ COUNT = 150  # tokens: more than the first bucket holds
 TOKENS = tokens(COUNT).tolist()
 CPU = torch.device("cpu")
 GROWING = Room(COUNT, whole=False)
+FULL = ""
+
+
+def attention(settings: str) -> Choice:
+    """The technique that settings such as `window attention.window=20` choose; none is full attention."""
+    return RunConfig().set([f"attention.name={setting}" for setting in settings.split()[:1]] + settings.split()[1:]).attention
 
 
 @dataclass(frozen=True)
@@ -44,14 +52,16 @@ class Pair:
         heads = tuple(block.attention.kv_heads for block in self.plain.blocks)
         return Layout(heads, self.plain.traits.head_size, COUNT, dtype)
 
-    def session(self, reach: Reach = FULL, room: Room = GROWING, probe: Probe | None = None) -> DeviceSession:
-        reaches = [reach & Reach(0, block.attention.window) for block in self.plain.blocks]
+    def session(self, settings: str = FULL, room: Room = GROWING, probe: Probe | None = None) -> DeviceSession:
         layout = self.layout(self.steps.decoder.kv_dtype)
-        return DeviceSession(self.steps, self.stores, layout, room, reaches, probe or Probe())
+        plans = plans_of(attention(settings), layout.kv_heads, [block.attention.window or 0 for block in self.plain.blocks])
+        patterns = [plan.surely for plan in plans]
+        return DeviceSession(self.steps, self.stores, layout, room, patterns, probe or Probe())
 
-    def expected(self, reach: Reach = FULL, fed: Sequence[int] = TOKENS) -> torch.Tensor:
-        """Logits [T, V] of the plain decoder."""
-        context = softmax_over(self.plain, Dynamic(NoOptions(), self.layout(torch.float32)), reach)
+    def expected(self, settings: str = FULL, fed: Sequence[int] = TOKENS) -> torch.Tensor:
+        """Logits [T, V] of the plain decoder, and of its own way to attend."""
+        found = mechanisms(attention(settings), sites_of(self.plain, COUNT, torch.float32))
+        context = Context(Dynamic(NoOptions(), self.layout(torch.float32)), found, expansions_of(self.plain))
         with torch.inference_mode():
             return self.plain.logits(self.plain.forward(torch.tensor(fed), context, Probe()), Probe())
 

@@ -13,7 +13,7 @@ from core.refusals import computing
 
 SHAPE = {
     "name": "tiny", "path": "/tiny", "format": "safetensors", "architecture": "llama", "engine": "local", "layers": 4,
-    "width": 64, "query_heads": 8, "kv_heads": 4, "head_size": 8, "ffn_width": 96, "vocabulary": 300, "context": 128,
+    "width": 128, "query_heads": 8, "kv_heads": 4, "head_size": 16, "ffn_width": 96, "vocabulary": 300, "context": 128,
     "parameters": 10_000,
 }  # fmt: skip
 DENSE = ModelInfo(**SHAPE)  # type: ignore[arg-type]
@@ -46,6 +46,8 @@ def test_that_cuda_is_refused_in_a_sentence_where_there_is_none() -> None:
     [
         ("cache.name=rolling", "cache"),
         ("cache.name=off", "cache"),
+        ("attention.name=topk", "attention"),
+        ("attention.name=performer", "attention"),
         ("heads.name=latent_kv heads.rank=16", "heads"),
         ("ffn.name=moefy", "ffn"),
         ("weights.name=bnb_nf4", "weights"),
@@ -73,6 +75,8 @@ def test_that_a_mixture_of_experts_is_refused_there() -> None:
         "weights.name=rtn weights.bits=4 weights.group_size=128",
         "weights.name=rtn weights.bits=8 weights.group_size=0",
         "weights.name=cast weights.dtype=float16",
+        "attention.name=bigbird cache.name=offloaded",
+        "attention.name=strided attention.layers=0-1",
     ],
 )
 def test_that_what_has_a_cuda_form_goes_there(settings: str) -> None:
@@ -87,3 +91,12 @@ def test_that_choosing_cuda_greys_out_what_it_rules_out() -> None:
     assert {("cache", "rolling"), ("ffn", "moefy"), ("weights", "bnb_int8")} <= set(refused)
     assert ("weights", "rtn") not in refused
     assert "CUDA form" in refused["cache", "rolling"]
+    assert "chooses keys by content" in refused["attention", "block_topk"]
+    assert ("attention", "local_global") not in refused
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_that_blocks_are_not_computed_of_heads_that_tensor_cores_do_not_take() -> None:
+    small = ModelInfo(**SHAPE | {"head_size": 8})  # type: ignore[arg-type]
+    assert "heads of 16 numbers or more, not 8" in refusals(chosen(f"{ON_CUDA} attention.name=dilated"), small)[0].reason
+    assert not refusals(chosen(f"{ON_CUDA} attention.name=window"), small)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from core.attention.mask import Reach
 from core.cuda.session import Room
 from core.decoder.probe import Probe
 from core.errors import BadInput
@@ -42,10 +41,10 @@ def test_that_prompts_and_steps_give_the_logits_of_the_plain_decoder(pair: Pair)
     assert (found - pair.expected()).abs().max() < TOLERANCE
 
 
-@pytest.mark.parametrize("reach", [Reach(0, 20), Reach(3, 20)], ids=["window", "sink_window"])
-def test_that_windows_and_sinks_hide_what_they_hide_in_the_plain_decoder(pair: Pair, reach: Reach) -> None:
-    found = passes(pair.session(reach), [100, 30, 1, 7, 12])
-    assert (found - pair.expected(reach)).abs().max() < TOLERANCE
+@pytest.mark.parametrize("settings", ["window attention.window=20", "sink_window attention.sinks=3 attention.window=20"])
+def test_that_windows_and_sinks_hide_what_they_hide_in_the_plain_decoder(pair: Pair, settings: str) -> None:
+    found = passes(pair.session(settings), [100, 30, 1, 7, 12])
+    assert (found - pair.expected(settings)).abs().max() < TOLERANCE
 
 
 def test_that_the_cache_grows_from_bucket_to_bucket(llama: Pair) -> None:

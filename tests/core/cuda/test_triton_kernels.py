@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch.nn.functional import silu
 
-from core.attention.mask import FULL, Reach
+from core.attention.bigbird import BigBird
+from core.attention.mask import FULL, Pattern, Reach, within
+from core.attention.strided import Strided
 from core.cuda.groups import Groups
 from core.cuda.plain import Plain
 from core.cuda.span import Span
@@ -131,6 +133,11 @@ def test_that_residual_and_norms_are_joined(fused: Any, dtype: torch.dtype, afte
     assert close(fused.join(mine, None, None, 1.0, norms[1], dtype), PLAIN.join(its, None, None, 1.0, norms[1], dtype), dtype)
 
 
+def token_by_token(pair: torch.Tensor) -> torch.Tensor:
+    """Keys and values [2, B, G, S, D] as an offloaded cache lays them: those of a token together."""
+    return pair.permute(3, 0, 1, 2, 4).contiguous().permute(1, 2, 3, 0, 4)
+
+
 @DTYPES
 @pytest.mark.parametrize("rotated", [0, 8, 12])
 def test_that_heads_are_rotated_and_kept(fused: Any, dtype: torch.dtype, rotated: int) -> None:
@@ -143,28 +150,36 @@ def test_that_heads_are_rotated_and_kept(fused: Any, dtype: torch.dtype, rotated
     found = fused.keep(q, k, v, rope, positions, *mine)
     assert close(found, PLAIN.keep(q, k, v, rope, positions, *its), dtype)
     assert close(mine, its, dtype)
+    away = token_by_token(torch.zeros_like(mine))
+    fused.keep(q, k, v, rope, positions, *away)
+    assert torch.equal(away, mine)
+
+
+RANDOM = BigBird(16, 2, 1, 2, seed=3, heads=2)
+REACHES = [(FULL, 0.0), (FULL, 3.0), (Reach(0, 20), 0.0), (Reach(3, 20), 3.0), (Reach(3, 20, 90), 0.0)]
 
 
 @DTYPES
 @pytest.mark.parametrize(
-    ("reach", "cap"), [(FULL, 0.0), (FULL, 3.0), (Reach(0, 20), 0.0), (Reach(3, 20), 3.0), (Reach(3, 20, 90), 0.0)], ids=str
+    ("pattern", "cap"), [*REACHES, (Strided(9, 16), 0.0), (RANDOM, 3.0), (within(RANDOM, Reach(0, 70)), 0.0)], ids=str
 )
 def test_that_attention_of_few_rows_equals_plain_attention(
-    fused: Any, multiplied: torch.dtype, reach: Reach, cap: float
+    fused: Any, multiplied: torch.dtype, pattern: Pattern, cap: float
 ) -> None:
     B, T, H, G, D, S = 2, 2, 6, 2, 12, 256
-    q, keys, values = (random(B, *shape, D, dtype=multiplied) for shape in ((T, H), (G, S), (G, S)))
-    values = values.flip(2).contiguous()
+    q, pair = random(B, T, H, D, dtype=multiplied), random(2, B, G, S, D, dtype=multiplied)
 
-    def attend(kernels: Any, positions: list[int], slots: int) -> torch.Tensor:
+    def attend(kernels: Any, positions: list[int], slots: int, pair: torch.Tensor = pair) -> torch.Tensor:
         rows = slice(T - len(positions), T)
         span = Span(torch.tensor(positions), slots, last=False)
-        return kernels.attend(q[:, rows].contiguous(), keys, values, span, reach, 0.4, cap)
+        return kernels.attend(q[:, rows].contiguous(), *pair, span, pattern, 0.4, cap)
 
     found = attend(fused, [99, 100], 128)
     assert close(found, attend(PLAIN, [99, 100], 128), multiplied)
     assert torch.equal(attend(fused, [99, 100], 256), found)
+    assert torch.equal(attend(fused, [99, 100], 101), found)
     assert torch.equal(attend(fused, [100], 128), found[:, 1:])
+    assert torch.equal(attend(fused, [99, 100], 128, token_by_token(pair)), found)
 
 
 @DTYPES
