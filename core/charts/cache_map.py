@@ -56,7 +56,7 @@ def _state(trace: Trace) -> tuple[str, ...]:
     if last.offloaded:
         on_gpu = trace.started is not None and trace.started.environment.get("device", "cpu") != "cpu"
         where = "in the host's memory" if on_gpu else "in a file"
-        notes.append(f"{shown(last.offloaded, 'B')} {where} when it last changed")
+        notes.append(f"{shown(last.offloaded, 'B')} {where} for the first {counted(last.tokens, 'token')}")
     if last.block_size:
         notes.append(f"{counted(len(last.blocks), 'block')} of {counted(last.block_size, 'token')}")
     return tuple(notes)
