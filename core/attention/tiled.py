@@ -158,6 +158,7 @@ class _Attention:
             ends = b.add(first, b.mul(b.add(index, number(1)), number(SIDE)))
             at = b.select(b.icmp_signed("<=", ends, e.end), e.at(keys, index, SIDE * row), last)
             self.tiles.clear()
+            self.tiles.ask(e.at(keys, b.add(index, number(1)), SIDE * row), SIDE * row)
             self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
             self.tiles.store(e.at(self.scores, index, 4 * SIDE * SIDE), number(2 * LINE))
             return []
@@ -228,7 +229,7 @@ class _Attention:
             square, row = self.e.b.add(self.sums, number(2 * LINE * first)), number(2 * LINE)
             at = self.e.b.add(values, number(LINE * first))
             self.tiles.load(square, row)
-            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right)
+            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right, ahead=2 * TILE)
             self.tiles.store(square, row)
 
     def _finish(self, out: Value) -> None:

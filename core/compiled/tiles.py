@@ -84,12 +84,16 @@ class Tiles:
     def store(self, address: Value, row: Value) -> None:
         self._square("tilestored64", address, row)
 
-    def add(self, count: Value, left: Factor, right: Factor) -> None:
-        """Add the products of `count` tiles of each factor, and their neighbours, to the square."""
-        self.e.loop(number(0), count, [left.address, right.address], lambda _, at: self._add(left, right, *at))
+    def add(self, count: Value, left: Factor, right: Factor, ahead: int = 0) -> None:
+        """Add the products of `count` tiles of each factor, and their neighbours, to the square.
 
-    def _add(self, left: Factor, right: Factor, a: Value, b: Value) -> list[Value]:
+        ahead: bytes of the left factor to ask for before they are needed, from where its next tiles begin.
+        """
+        self.e.loop(number(0), count, [left.address, right.address], lambda _, at: self._add(left, right, ahead, *at))
+
+    def _add(self, left: Factor, right: Factor, ahead: int, a: Value, b: Value) -> list[Value]:
         add = self.e.b.add
+        self.ask(add(a, left.step), ahead)
         for half, address in enumerate((b, add(b, right.neighbour))):
             self._do("tileloadd64", _RIGHT + half, self.e.pointer(address), right.row)
         for half, address in enumerate((a, add(a, left.neighbour))):
@@ -97,6 +101,11 @@ class Tiles:
             for other in range(2):
                 self._do("tdpbf16ps", 2 * half + other, I8(_LEFT + half), I8(_RIGHT + other))
         return [add(a, left.step), add(b, right.step)]
+
+    def ask(self, address: Value, nbytes: int) -> None:
+        """For memory that is needed soon."""
+        for line in range(0, nbytes, LINE):
+            self.e.prefetch(self.e.b.add(address, number(line)))
 
     def _square(self, what: str, address: Value, row: Value) -> None:
         for half in range(2):
