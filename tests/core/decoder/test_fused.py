@@ -31,6 +31,7 @@ CONFIG = {
 }  # fmt: skip
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
+    "llama-wide": {"head_dim": 32},
     "mistral": {"model_type": "mistral", "sliding_window": 12},
     "qwen2": {"model_type": "qwen2", "biases": True},
     "qwen3": {"model_type": "qwen3"},

@@ -13,6 +13,7 @@ from core.attention.mask import FULL, Reach
 from core.attention.prompt import attend_after
 from core.cache.base import Layout
 from core.cache.dynamic import Dynamic
+from core.compiled import tiles
 from core.decoder import linear
 from core.decoder.fused.prompt import Prompt
 from core.decoder.model import Decoder
@@ -102,6 +103,16 @@ def test_that_prompts_see_what_the_mask_lets_through(reach: Reach, close: float,
 def test_that_chunks_of_a_prompt_equal_the_whole_of_it(close: float, kept: torch.dtype) -> None:
     decoder = decoder_for("llama", *PACKED)
     assert distance(logits(decoder, True, (70, 80), kept=kept)[-1], logits(decoder, True, (150,), kept=kept)[-1]) < close
+
+
+@pytest.mark.skipif(not tiles.available(), reason="this processor has no matrix tiles (AMX)")
+def test_that_chunks_on_tiles_come_out_the_same_to_the_last_bit(close: float) -> None:
+    if close < 1e-3:
+        pytest.skip("tiles are of bfloat16")
+    decoder = decoder_for("llama-wide", *PACKED)
+    whole = logits(decoder, True, (400,))[-1]
+    for sizes in ((330, 70), (70, 98, 67, 165), (300, 100)):
+        assert torch.equal(logits(decoder, True, sizes)[-1], whole)
 
 
 def test_that_captured_attention_of_a_prompt_equals_plain_torch() -> None:
