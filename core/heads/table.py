@@ -13,7 +13,11 @@ class KvSharingOptions:
         "how trained KV heads become one; least_squares aligns them first, by what goes into W_q and W_o",
         choices=("mean", "first", "least_squares"),
     )
-    repair: bool = option(False, "fit W_o anew, layer by layer, to what the shared heads make of the calibration text")
+    repair: bool = option(
+        False,
+        "take the heads that were trained for the model (`distill kv_sharing`, all layers), whatever pool says; where there "
+        "are none, fit W_o anew, layer by layer, to what the pooled heads make of the calibration text",
+    )
     layers: str = layers_option()
 
 
