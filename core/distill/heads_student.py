@@ -39,11 +39,12 @@ class Student:
 
     def divergence(self, batches: Sequence[Sequence[Tensor]]) -> float:
         """How far what is said is from what the trained model says, in nats a token of sequences [T]."""
-        found = []
         with torch.no_grad():
-            for tokens in chain.from_iterable(batches):
-                found.append(divergence(*(self.said(read(model, tokens).hidden) for model in (self.teacher, self.decoder))))
-        return float(torch.stack(found).mean())
+            return float(torch.stack([self._divergence(tokens) for tokens in chain.from_iterable(batches)]).mean())
+
+    def _divergence(self, tokens: Tensor) -> Tensor:
+        taught, learned = (self.said(read(model, tokens).hidden) for model in (self.teacher, self.decoder))
+        return divergence(taught, learned)
 
     def named(self) -> dict[str, Tensor]:
         """What was learned, as an adapter file has it."""

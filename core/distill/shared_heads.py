@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.decoder.traits import Traits
 from core.distill.heads_student import Student, first_heads
 from core.distill.losses import divergence, strayed
 from core.distill.reading import read
 from core.distill.texts import batches_of
 from core.distill.work import Distilled, Tell, built, log_of, opened, step_of
+from core.errors import BadInput
 from core.heads.kv_sharing import check, check_repair
 
 _UNSEEN = 4  # batches that are only checked by
@@ -32,15 +34,14 @@ class Settings:
     steps: int = 400
     kv_heads: int = 1
     rank: int = 12
-    rate: float = 0.001
+    rate: float = 0.002
 
 
 def distill(model: str, settings: Settings, tell: Tell) -> Distilled:
     """Shared heads for every layer of `model`; BadInput when it cannot have so few, or norms what W_o gives."""
     preparation = opened(model, tell)
     plan, teacher = built(preparation)
-    check(settings.kv_heads, plan.traits.query_heads, plan.traits.kv_heads)
-    check_repair(plan.traits)
+    _check(settings.kv_heads, plan.traits)
     batches = batches_of(preparation, settings.steps + _UNSEEN)
     student = Student(teacher, plan, first_heads(preparation, plan, settings.kv_heads, settings.rank))
     unseen, taught = batches[:_UNSEEN], batches[_UNSEEN:]
@@ -51,6 +52,13 @@ def distill(model: str, settings: Settings, tell: Tell) -> Distilled:
     spells = [sum(part) / len(part) for part in (seen[at : at + _SPELL] for at in range(0, len(seen), _SPELL))]
     figures = {"before": before, "after": student.divergence(unseen), f"trained_on_by_{_SPELL}_steps": spells}
     return Distilled(student.named(), log_of(preparation, settings, began, loss=_LOSS, **figures))
+
+
+def _check(kv_heads: int, traits: Traits) -> None:
+    check(kv_heads, traits.query_heads, traits.kv_heads)
+    check_repair(traits)
+    if kv_heads >= traits.kv_heads:
+        raise BadInput(f"--kv-heads: {kv_heads} are no fewer than the model's {traits.kv_heads}, so there is nothing to learn")
 
 
 def _trained(student: Student, batches: Sequence[Sequence[Tensor]], settings: Settings) -> Iterator[float]:
