@@ -22,7 +22,7 @@ from core.quality.text import beginning
 _BATCH = 512  # tokens
 _LENGTHS = 256, 512  # of the sequences of a batch, in turns: short ones take less time
 _WORTH = 400  # characters of a docstring that says more than how to call something
-_TELLING = 8  # words in a row that two texts do not share by chance
+_PHRASE, _LINE = 8, 40  # words in a row, and characters of a line, that two texts do not share by chance
 _TESTS = {"test", "tests", "idlelib", "lib2to3", "pydoc_data", "site-packages"}
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -46,20 +46,21 @@ def batches_of(preparation: Preparation, count: int) -> list[list[Tensor]]:
 
 def texts() -> list[str]:
     """Topics and docstrings in an order of chance, always the same, without paragraphs that share a phrase with evaluation."""
-    held_out = _phrases(evaluation_text())
+    held_out = _telling(evaluation_text())
     found = [_unlike(text, held_out) for text in (*calibration_topics(), *_docstrings())]
     random.Random(0).shuffle(found)
     return found
 
 
-def _unlike(text: str, held_out: set[tuple[str, ...]]) -> str:
-    return "\n\n".join(part for part in text.split("\n\n") if held_out.isdisjoint(_phrases(part)))
+def _unlike(text: str, held_out: set[str]) -> str:
+    return "\n\n".join(part for part in text.split("\n\n") if held_out.isdisjoint(_telling(part)))
 
 
-def _phrases(text: str) -> set[tuple[str, ...]]:
-    """Words in a row, whatever stands between them."""
+def _telling(text: str) -> set[str]:
+    """Phrases, whatever stands between their words, and long lines."""
     words = re.findall(r"\w+", text.lower())
-    return {tuple(words[at : at + _TELLING]) for at in range(len(words) - _TELLING + 1)}
+    phrases = {" ".join(words[at : at + _PHRASE]) for at in range(len(words) - _PHRASE + 1)}
+    return phrases | {line.strip() for line in text.splitlines() if len(line.strip()) > _LINE}
 
 
 def _docstrings() -> Iterator[str]:
