@@ -21,7 +21,7 @@ from core.heads.kv_sharing import check, check_repair
 _UNSEEN = 4  # batches that are only checked by
 _WARM_UP = 0.1  # of the steps
 _DECAY = 0.95  # of the mean of squares in Adam: training is short
-_SAID = 2  # one of so many tokens is compared by what is said after it, which takes as long as four layers
+_SAID = 2  # one of so many tokens is compared by what is said after it: the head is as large as several layers
 _STRAYING = 3.0  # how much it counts beside what is said
 _SPELL = 20  # steps of a mean in the log
 _LOSS = "KL divergence of what is said after a token from what the trained model says, in nats"

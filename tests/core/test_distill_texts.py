@@ -37,7 +37,9 @@ def test_that_no_long_line_and_no_sentence_of_the_evaluation_text_is_among_them(
 
 @pytest.mark.parametrize(("context", "lengths"), [(2048, [256, 256, 512, 256, 256]), (128, [128] * 12)])
 def test_that_every_batch_has_as_many_tokens(context: int, lengths: list[int]) -> None:
-    tokenizer: Any = SimpleNamespace(encode=lambda text, special: [1] if special else [3 + ord(one) % 50 for one in text], bos_id=1)
+    tokenizer: Any = SimpleNamespace(
+        encode=lambda text, special: [1] if special else [3 + ord(one) % 50 for one in text], bos_id=1
+    )
     checkpoint: Any = SimpleNamespace(info=SimpleNamespace(context=context))
     batches = batches_of(Preparation(checkpoint, tokenizer, lambda *_: None), 3)
     assert [len(tokens) for batch in batches for tokens in batch] == lengths
