@@ -81,7 +81,8 @@ def test_that_a_plan_has_the_matrices_that_were_trained(trained: Path, tiny_llam
                 assert ((found.dense() - expected).abs() <= 2**-8 * expected.abs() + 1e-6).all()  # bfloat16
 
 
-def test_that_it_is_a_model_with_one_kv_head(trained: Path, tiny_llama: Path) -> None:
+@pytest.mark.usefixtures("trained")
+def test_that_it_is_a_model_with_one_kv_head(tiny_llama: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     ids, planned = torch.arange(60, 100), plan(tiny_llama)
@@ -116,7 +117,8 @@ def test_that_a_run_says_which_heads_it_took(trained: Path, engine: Engine, tiny
     assert started.environment["trained_heads"] == trained.name
 
 
-def test_that_their_memory_is_foreseen(trained: Path, tiny_llama: Path) -> None:
+@pytest.mark.usefixtures("trained")
+def test_that_their_memory_is_foreseen(tiny_llama: Path) -> None:
     config = shared(model=tiny_llama)
     loaded = LocalBackend.load(config, lambda *_: None)
     assert weight_bytes(describe(str(tiny_llama)), config) == pytest.approx(loaded.weight_bytes, rel=0.01)
