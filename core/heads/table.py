@@ -49,7 +49,7 @@ TECHNIQUES = (
     Technique(
         "heads",
         "kv_sharing",
-        "Query heads share fewer KV heads (pooled), or get one each (repeated).",
+        "Query heads share fewer KV heads (pooled or trained), or get one each (repeated).",
         Exactness("exact_at", "kv_heads ≥ the model's own"),
         "Shazeer 2019 (MQA), arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245; Jin et al. 2024, arXiv 2412.20677",
         "core.heads.kv_sharing:apply",
