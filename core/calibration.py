@@ -17,13 +17,18 @@ def calibration_tokens(tokenizer: Tokenizer, count: int) -> list[int]:
     """
     tokens: list[int] = []
     held_out = frozenset(evaluation_text().splitlines())
-    for topic in _topics(0, _CALIBRATING):
+    for topic in calibration_topics():
         excerpt = topic[:_EXCERPT]
         if len(tokens) >= count:
             break
         if not any(len(line) > _TELLING and line in held_out for line in excerpt.splitlines()):
             tokens += tokenizer.encode(excerpt + "\n\n", special=not tokens)
     return tokens[:count]
+
+
+def calibration_topics() -> list[str]:
+    """Whole topics that are not held out; some quote lines of topics that are."""
+    return _topics(0, _CALIBRATING)
 
 
 def evaluation_text() -> str:

@@ -16,7 +16,7 @@ _COMMANDS = {
     "compare": "run configurations in turns on one prompt, after a warm-up of each, and say how they differ",
     "quality": "measure perplexity and divergence from the unmodified model on a text, or which hidden facts are found",
     "bench": "measure speed and memory of this program, transformers and llama.cpp in turns on one model",
-    "distill": "train what a technique must learn from a model before it can be used with it",
+    "distill": "train what a technique learns from a model: feature maps of linear attention, or fewer KV heads",
     "techniques": "list every technique with its options, exactness and source",
     "models": "list the models on this machine, fetch one, or say what is in one",
     "export": "write a chart of a recorded run as a picture, its numbers, or a page; the file's ending decides which",

@@ -19,6 +19,7 @@ from core.environment import environment
 from core.errors import BadInput, RunFailed
 from core.events import Event, Inspect, Loaded, LoadProgress, Memory, RunFinished, RunRequest, RunStarted
 from core.hardware import memory_budget
+from core.heads.choice import told
 from core.layers import parse_layers
 from core.memory import Peak
 from core.models.find import describe, locate, resolve
@@ -126,7 +127,7 @@ def _generated(
     prepared: Prepared, request: RunRequest, inspected: tuple[int, ...], stop: Stop, clock: Clock
 ) -> Iterator[Event]:
     backend = prepared.backend
-    peak, about = backend.peak_memory(), environment() | {"device": backend.device}
+    peak, about = backend.peak_memory(), environment() | {"device": backend.device} | told(request.config, backend.info)
     watch = Watch(stop, inspected, request.inspect.routing)
     clock.start()
     ids = prompt_ids(request, backend.tokenizer, backend.info)

@@ -21,6 +21,7 @@ from core.cuda.support import device_of
 from core.engine.backend import Backend, Progress, Stop, Stopped
 from core.events import LoadProgress
 from core.hardware import memory_available
+from core.heads.choice import heads_file
 from core.memory import give_back, settle
 from core.models.info import ModelInfo
 
@@ -92,7 +93,9 @@ def _device(config: RunConfig, info: ModelInfo) -> str:
 
 def _key(config: RunConfig, info: ModelInfo) -> Hashable:
     """The choices that shape the loaded weights, the device that they lie on, and the state of the files they come from."""
-    return state_of(Path(info.path)), config.heads, config.ffn, config.weights, config.engine, _device(config, info)
+    file = heads_file(config, info)
+    files = state_of(Path(info.path)), file and state_of(file)
+    return files, config.heads, config.ffn, config.weights, config.engine, _device(config, info)
 
 
 def state_of(path: Path) -> Hashable:

@@ -80,24 +80,27 @@ def _multiplication(factors: Tensor, size: int) -> Tensor:
     return matrices
 
 
-def join_keys(layer: LayerPlan, groups: Sequence[Sharing]) -> None:
-    """Put shared key heads in the place of the trained ones, and the way back into W_q."""
-    back = _of_query_heads(layer, groups)
+def join_keys(layer: LayerPlan, groups: Sequence[Sharing]) -> Tensor:
+    """Put shared key heads in the place of the trained ones, and the way back, [G, D, D], into W_q; returns it."""
+    outwards = torch.cat([group.outwards for group in groups])
+    back = _of_query_heads(layer, outwards)
     _change(layer, "k", lambda rows: _joined(rows, groups))
     _change(layer, "q", lambda rows: torch.einsum("hij,hic->hjc", back, rows.reshape(*back.shape[:2], -1)))
+    return outwards
 
 
-def join_values(layer: LayerPlan, groups: Sequence[Sharing]) -> None:
-    """Put shared value heads in the place of the trained ones, and the way back into W_o."""
-    back, outputs = _of_query_heads(layer, groups), layer.o.dense().double()  # [C, H·D]
+def join_values(layer: LayerPlan, groups: Sequence[Sharing]) -> Tensor:
+    """Put shared value heads in the place of the trained ones, and the way back, [G, D, D], into W_o; returns it."""
+    outwards, outputs = torch.cat([group.outwards for group in groups]), layer.o.dense().double()  # [C, H·D]
+    back = _of_query_heads(layer, outwards)
     _change(layer, "v", lambda rows: _joined(rows, groups))
     changed = torch.einsum("chi,hij->chj", outputs.reshape(len(outputs), *back.shape[:2]), back)
     layer.o = Computed(changed.reshape(outputs.shape).float())
+    return outwards
 
 
-def _of_query_heads(layer: LayerPlan, groups: Sequence[Sharing]) -> Tensor:
-    """The way back for each query head, [H, D, D]."""
-    outwards = torch.cat([group.outwards for group in groups])  # [G, D, D]
+def _of_query_heads(layer: LayerPlan, outwards: Tensor) -> Tensor:
+    """The way back of trained heads, [G, D, D], for each query head, [H, D, D]."""
     return outwards.repeat_interleave(layer.q.shape[0] // outwards.shape[0] // outwards.shape[1], dim=0)
 
 

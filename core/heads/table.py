@@ -13,7 +13,11 @@ class KvSharingOptions:
         "how trained KV heads become one; least_squares aligns them first, by what goes into W_q and W_o",
         choices=("mean", "first", "least_squares"),
     )
-    repair: bool = option(False, "fit W_o anew, layer by layer, to what the shared heads make of the calibration text")
+    repair: bool = option(
+        False,
+        "take the heads that were trained for the model (`distill kv_sharing`, all layers), whatever pool says; where there "
+        "are none, fit W_o anew, layer by layer, to what the pooled heads make of the calibration text",
+    )
     layers: str = layers_option()
 
 
@@ -45,7 +49,7 @@ TECHNIQUES = (
     Technique(
         "heads",
         "kv_sharing",
-        "Query heads share fewer KV heads (pooled), or get one each (repeated).",
+        "Query heads share fewer KV heads (pooled or trained), or get one each (repeated).",
         Exactness("exact_at", "kv_heads ≥ the model's own"),
         "Shazeer 2019 (MQA), arXiv 1911.02150; Ainslie et al. 2023, arXiv 2305.13245; Jin et al. 2024, arXiv 2412.20677",
         "core.heads.kv_sharing:apply",

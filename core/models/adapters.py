@@ -25,13 +25,17 @@ def adapter_of(technique: str, info: ModelInfo, chosen: str = "") -> Path:
         if not path.is_file():
             raise BadInput(f"attention.adapter={chosen}: there is no such file")
         return path
-    name = adapter_name(technique, info)
-    for folder in (trained_folder(), _SHIPPED):
-        if (folder / name).is_file():
-            return folder / name
+    if (found := found_adapter(technique, info)) is not None:
+        return found
     raise BadInput(
         f"nothing is trained for {info.name} yet; train it with: inference-playground distill {technique} --model {info.path}"
     )
+
+
+def found_adapter(technique: str, info: ModelInfo) -> Path | None:
+    """The file that was trained for a model on this machine, else the shipped one, else None."""
+    name = adapter_name(technique, info)
+    return next((folder / name for folder in (trained_folder(), _SHIPPED) if (folder / name).is_file()), None)
 
 
 def adapter_name(technique: str, info: ModelInfo) -> str:

@@ -11,6 +11,7 @@ from core.cuda.found import memory_left
 from core.cuda.support import runs_on_gpu
 from core.events import Estimate
 from core.hardware import memory_available
+from core.heads.choice import trained_heads
 from core.models.info import ModelInfo
 from core.models.limits import most_tokens
 from core.models.numbers import (
@@ -169,16 +170,17 @@ def _extra_heads(info: ModelInfo, config: RunConfig) -> list[int]:
 def _shared_head_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:
     """What sharing KV heads adds to the matrices: copies keep the stored type, K and V that are pooled are float32.
 
-    So are W_q and W_o, where they take over what heads lose.
+    So are W_q and W_o, where they take over what heads lose. Where heads were trained for the model, all four are bfloat16.
     """
     extra = _extra_heads(info, config)
     head = 2 * info.width * info.head_size  # values of one head's K and V rows
     if not extra or extra[0] >= 0 or config.weights.name != "native":
         return sum(extra) * head * stored
     options = config.heads.options
-    fitted: bool = options.pool == "least_squares"
-    changed = (fitted + bool(fitted or options.repair)) * info.query_heads * info.head_size * info.width
-    return len(extra) * (head * (4 * (info.kv_heads + extra[0]) - stored * info.kv_heads) + changed * (4 - stored))
+    trained, fitted = trained_heads(options, info) is not None, options.pool == "least_squares"
+    matrices = bool(fitted or trained) + bool(fitted or options.repair)
+    size, new = info.query_heads * info.head_size * info.width, 2 if trained else 4
+    return len(extra) * (head * (new * (info.kv_heads + extra[0]) - stored * info.kv_heads) + matrices * size * (new - stored))
 
 
 def _latent_bytes(info: ModelInfo, config: RunConfig, stored: float) -> float:

@@ -14,6 +14,7 @@ from core.engine.watch import Watch
 from core.environment import environment
 from core.errors import BadInput, RunFailed
 from core.events import Event, QualityProgress
+from core.heads.choice import told
 from core.quality.plan import Stretch, chunks, contexts, prompt_of, segment_bounds, stretches
 from core.quality.reading import Reading, chunk_of
 from core.quality.request import QualityRequest
@@ -61,7 +62,7 @@ def measure_quality(
     yield QualityMeasured(
         request.config, base_config, ours.info, name, "stream" if request.options.stream else "windows", context, base_context,
         segments(joined(found), segment_bounds(scored, context - prompt, request.options.stream)),
-        session.kv_bytes, session.kv_tokens, perf_counter() - began, environment(), prompt,
+        session.kv_bytes, session.kv_tokens, perf_counter() - began, environment() | told(request.config, ours.info), prompt,
     )  # fmt: skip
 
 

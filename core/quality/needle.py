@@ -16,6 +16,7 @@ from core.engine.watch import Watch
 from core.environment import environment
 from core.errors import BadInput
 from core.events import Event, QualityProgress
+from core.heads.choice import told
 from core.models.tokenizer import Tokenizer
 from core.quality.request import NeedleRequest
 from core.quality.results import NeedleMeasured
@@ -89,7 +90,7 @@ def find_needles(request: NeedleRequest, backend: Backend, watch: Watch) -> Iter
     recall, log_probability = sums / request.options.trials
     yield NeedleMeasured(
         request.config, info, name, lengths, depths, request.options.trials, recall, log_probability,
-        perf_counter() - began, environment(),
+        perf_counter() - began, environment() | told(request.config, info),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from engine_harness import Harness
 from app.main import main
 from core.compatibility import refusals
 from core.config import RunConfig
-from core.distill.loop import Progress, Settings, distill
+from core.distill.feature_maps import Progress, Settings, distill
 from core.engine.engine import Engine
 from core.models.find import describe
 

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from core.attention.linear_learned import first_features
 from core.calibration import calibration_tokens
-from core.decoder.build import build
-from core.decoder.linear import quick_dtype
-from core.decoder.model import Decoder
-from core.decoder.plan import plan_of
+from core.decoder.preparation import Preparation
 from core.decoder.sites import sites_of
 from core.distill.losses import divergence
 from core.distill.student import Local, Student
 from core.distill.teacher import Lesson, lessons_of
-from core.environment import environment
+from core.distill.work import Distilled, Progress, Tell, built, log_of, opened, step_of
 from core.errors import BadInput
-from core.models.find import open_checkpoint
-from core.models.tokenizer import Tokenizer
-from core.weights.cast import Cast
-from core.weights.table import CastOptions
 
 _LENGTH = 1024  # tokens of a sequence, at most
 _ROWS = 64  # queries of a step
 _WARM_UP = 0.1  # of the steps
+_LOSS = "KL divergence of a query's weights from those of the trained attention, in nats, on a sequence not trained on"
 
 
 @dataclass(frozen=True)
@@ -44,33 +37,14 @@ class Settings:
     rate: float = 0.05
 
 
-@dataclass(frozen=True)
-class Progress:
-    """done of total, in sequences read or steps trained; seconds_left is None until it can be told."""
-
-    what: str
-    done: int
-    total: int
-    seconds_left: float | None = None
-
-
-Tell = Callable[[Progress], None]  # may raise to end the work
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """tensors: by the names of an adapter file, bfloat16. log: how they came about, as plain JSON."""
-
-    tensors: dict[str, Tensor]
-    log: dict[str, Any]
-
-
 def distill(model: str, settings: Settings, tell: Tell) -> Distilled:
     """Feature maps for every layer of `model` that the model trained to see all earlier tokens.
 
     Raises BadInput when there is no such layer, or the model's context is too short to learn from.
     """
-    decoder, sequences, name = _prepared(model, settings, tell)
+    preparation = opened(model, tell)
+    name, sequences = preparation.checkpoint.info.name, _sequences(preparation, settings)
+    decoder = built(preparation)[1]
     sites = sites_of(decoder, len(sequences[0]), torch.bfloat16)
     lessons = lessons_of(decoder, sequences, lambda done, total: tell(Progress("reading the text", done, total)))
     whole = [site for site in sites if site.window is None]
@@ -83,27 +57,24 @@ def distill(model: str, settings: Settings, tell: Tell) -> Distilled:
         *taught, unseen = lessons[site.layer]
         before = student.divergence(unseen)
         for step in _trained(student, taught, settings):
-            tell(_progress(index * settings.steps + step, len(whole) * settings.steps, began, f"training layer {site.layer}"))
+            tell(step_of(index * settings.steps + step, len(whole) * settings.steps, began, f"training layer {site.layer}"))
         layers.append({"layer": site.layer, "before": before, "after": student.divergence(unseen)})
         tensors |= {key: tensor.detach().bfloat16() for key, tensor in student.features.named(site.layer).items()}
-    return Distilled(tensors, _log(name, settings, layers, time.monotonic() - began))
+    return Distilled(tensors, log_of(preparation, settings, began, loss=_LOSS, layers=layers))
 
 
-def _prepared(model: str, settings: Settings, tell: Tell) -> tuple[Decoder, list[Tensor], str]:
-    """The decoder in the format this processor multiplies fastest, and token ids [sequences, T] of the calibration text."""
-    checkpoint = open_checkpoint(model, lambda stage, done, total: tell(Progress(stage, done, total)))
-    plan = plan_of(checkpoint)
-    length = min(_LENGTH, checkpoint.info.context or _LENGTH)
-    tokens = torch.tensor(calibration_tokens(Tokenizer.of(checkpoint), settings.sequences * length))
+def _sequences(preparation: Preparation, settings: Settings) -> list[Tensor]:
+    """Token ids [sequences, T] of the calibration text."""
+    info = preparation.checkpoint.info
+    length = min(_LENGTH, info.context or _LENGTH)
+    tokens = torch.tensor(calibration_tokens(preparation.tokenizer, settings.sequences * length))
     sequences = list(tokens[: len(tokens) // length * length].view(-1, length))
     if len(sequences) < 2 or length <= settings.window + settings.sinks:
         raise BadInput(
-            f"{checkpoint.info.name}: {len(sequences)} sequences of {length} tokens teach nothing about keys before a window "
+            f"{info.name}: {len(sequences)} sequences of {length} tokens teach nothing about keys before a window "
             f"of {settings.window}; at least two longer ones are needed"
         )
-    cast = Cast(CastOptions(str(quick_dtype()).removeprefix("torch.")), plan)
-    decoder = build(plan, cast, lambda _, done, total: tell(Progress("loading", done, total)))
-    return decoder, sequences, checkpoint.info.name
+    return sequences
 
 
 def _trained(student: Student, lessons: Sequence[Lesson], settings: Settings) -> Iterator[int]:
@@ -120,19 +91,3 @@ def _trained(student: Student, lessons: Sequence[Lesson], settings: Settings) ->
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-
-
-def _progress(done: int, total: int, began: float, what: str) -> Progress:
-    spent = time.monotonic() - began
-    return Progress(what, done, total, spent * (total - done) / done if done else None)
-
-
-def _log(name: str, settings: Settings, layers: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    return {
-        "model": name,
-        "settings": asdict(settings),
-        "loss": "KL divergence of a query's weights from those of the trained attention, in nats, on a sequence not trained on",
-        "layers": layers,
-        "seconds": round(seconds, 1),
-        "versions": environment()["versions"],
-    }
