@@ -35,7 +35,7 @@ def scores_kernel(head_size: int, dtype: torch.dtype) -> int:
     numbers after the last score are overwritten.
     """
     e = Emitter(f"scores_{head_size}_{dtype}".replace(".", "_"), "keys queries count scores stride first last")
-    return _tiles(e, _sums() // TOGETHER, lambda e, queries, at: _scores(e, head_size, dtype, queries, at)).finish()
+    return tiles(e, _sums() // TOGETHER, lambda e, queries, at: _scores(e, head_size, dtype, queries, at)).finish()
 
 
 @cache
@@ -47,7 +47,7 @@ def mix_kernel(head_size: int, dtype: torch.dtype) -> int:
     to.
     """
     e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last")
-    return _tiles(e, _sums() // TOGETHER, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
+    return tiles(e, _sums() // TOGETHER, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
 
 
 @cache
@@ -89,7 +89,7 @@ def _join(e: Emitter, highest: Value, columns: Sequence[int], lanes: int) -> Non
         e.store(e.b.fmul(value, share), e.at(e.out, column, 4))
 
 
-def _tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -> Emitter:
+def tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -> Emitter:
     """Emit `emit(e, queries, first)` for runs of `most` queries, and then for what is left."""
     whole = e.b.mul(e.b.sdiv(e.count, number(most)), number(most))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from core.attention.mask import FULL, Reach
 
 if TYPE_CHECKING:
+    from core.cache.coded import CodedBlocks
     from core.decoder.rope import RopeTable
 
 
@@ -80,16 +81,32 @@ class KeyValues:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """Blocks that stand before the slots of a cache, of equal forms in all layers. seen: how many of their tokens each row of
+    the pass sees.
+
+    The first `exact` slots hold tokens that no block does; the slot after them holds the token after `stored` of the blocks',
+    and each row sees from there on what it does not see in blocks.
+    """
+
+    blocks: CodedBlocks
+    seen: tuple[int, ...]
+    stored: int
+    exact: int
+
+
+@dataclass(frozen=True)
 class Slots:
     """Where compiled attention finds keys and values. New rows go to slots first, first + 1, …; row r sees up to end + r.
 
-    positions: of every slot that the last row sees.
+    positions: of every token of `coded` and every slot that the last row sees.
     """
 
     first: int
     end: int
     buffers: Buffers
     positions: Tensor
+    coded: Coded | None = None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from core.attention.coded_kernel import has_kernels
 from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Mechanism
-from core.cache.base import Slots
+from core.cache.base import Coded, Slots
 from core.decoder.feed_forward import Gated
 from core.decoder.linear import Linear
 from core.decoder.model import Attention, Block, Decoder
@@ -44,7 +45,14 @@ def inside_of(context: Context, rows: int, probe: Probe) -> tuple[tuple[Reach | 
     seen = [reach for reach in inside if reach is not None]
     shows = not (probe.attention_layers and context.cache.by_head)
     slots = context.cache.slots(rows, seen) if seen and shows else None
-    return (inside if slots is not None else (None,) * len(inside)), slots
+    if slots is None or not _is_known(slots.coded):
+        return (None,) * len(inside), None
+    return inside, slots
+
+
+def _is_known(coded: Coded | None) -> bool:
+    """Whether there are kernels for its blocks."""
+    return coded is None or (len(set(coded.blocks.forms)) == 1 and has_kernels(coded.blocks.forms[0]))
 
 
 def _reach_inside(mechanism: Mechanism, shown: bool) -> Reach | None:

@@ -45,7 +45,7 @@ class Prompt:
         probe.start()
         x = self.decoder.embedded(tokens, context, probe)
         rows, (inside, slots) = context.rows(len(tokens), probe), inside_of(context, len(tokens), probe)
-        if slots is not None and slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize:
+        if slots is not None and (slots.coded or slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize):
             inside = (None,) * len(inside)
         for layer, block in enumerate(self.decoder.blocks):
             h = self._normed(block.before_attention, x)
