@@ -67,9 +67,9 @@ class Room:
         return self.record
 
     def _take_coded(self, coded: Coded) -> None:
-        form = coded.blocks.forms[0]
-        if not self.folded.size:
-            self.folded = np.empty((self._threads, room_nbytes(form, self._queries)), np.uint8)
+        nbytes = room_nbytes(coded.blocks.forms[0], self._queries)
+        if self.folded.shape[1] < nbytes:
+            self.folded = np.empty((self._threads, nbytes), np.uint8)
             self._fill(folded=self.folded.ctypes.data, folded_size=self.folded.shape[1])
         self.coded[:] = coded.seen
         self._fill(stored=coded.stored, exact=coded.exact, blocks=coded.blocks.capacity)

@@ -36,9 +36,7 @@ class _Run:
     """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`."""
 
     inside: tuple[Reach | None, ...]  # of each layer that attends in compiled code, over these buffers
-    buffers: Buffers | None
-    blocks: CodedBlocks | None
-    capacity: tuple[int, int]  # of both
+    places: tuple[list[Tensor] | None, ...]  # of keys and of coded blocks, which a cache replaces when it moves them
     tables: tuple[int, ...]  # addresses of cosines
     model: np.ndarray
     layers: np.ndarray
@@ -123,14 +121,14 @@ class Fused:
         run, tables = self._runs.get(context), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
         buffers = None if slots is None else slots.buffers
         blocks = None if slots is None or slots.coded is None else slots.coded.blocks
-        now = inside, buffers, blocks, (buffers.capacity if buffers else 0, blocks.capacity if blocks else 0), tables
-        if run is None or (run.inside, run.buffers, run.blocks, run.capacity, run.tables) != now:
+        places = None if buffers is None else buffers.keys, None if blocks is None else blocks.records
+        if run is None or (run.inside, run.tables) != (inside, tables) or not _same(run.places, places):
             layers = self._layers(inside, buffers, blocks)
             dtype = torch.float32 if buffers is None else buffers.keys[0].dtype
             model = self.table.for_cache(dtype, None if blocks is None else blocks.forms[0])
             model["layers"] = layers.ctypes.data
             outside = np.stack([layers["attends_outside"], layers["feeds_outside"]], axis=1)
-            run = self._runs[context] = _Run(*now, model, layers, tuple(np.flatnonzero(outside).tolist()))
+            run = self._runs[context] = _Run(inside, places, tables, model, layers, tuple(np.flatnonzero(outside).tolist()))
         return run
 
     def _layers(
@@ -148,6 +146,10 @@ class Fused:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
                 layers["sin"][index] = block.attention.rope.sin.data_ptr()
         return layers
+
+
+def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | None, ...]) -> bool:
+    return all(one is other for one, other in zip(places, others, strict=True))
 
 
 @contextmanager
