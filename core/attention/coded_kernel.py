@@ -27,7 +27,7 @@ _DIGITS = 3  # of a number, each from −128 to 127
 _LARGEST = 127 << 16
 _HALVES = 0x00808080  # 128 in every digit
 _QUERIES, _VECTORS = (4, 2) if register_lanes() == 16 else (2, 1)  # of a tile: what registers hold sums of
-_PREFETCHED = CHUNK  # tokens ahead
+_PREFETCHED = 64  # tokens ahead
 
 
 def has_kernels(form: CodedForm) -> bool:
@@ -61,7 +61,7 @@ def coded_scores_kernel(form: CodedForm) -> int:
     def fold(block: Value, _: list[Value]) -> list[Value]:
         record = e.at(e.records, block, form.nbytes)
         for line in range(0, form.nbytes, 64):
-            e.prefetch(e.b.add(record, number(_PREFETCHED // form.group * form.nbytes + line)), near=False)
+            e.prefetch(e.b.add(record, number(_PREFETCHED * form.nbytes // form.group + line)))
         _fold_queries(rows, form, record, e.b.mul(block, e.count))
         return []
 

@@ -133,6 +133,7 @@ class Held:
         return cls(rows.int().numpy(), layers, np.full(rows.shape[1], bits, np.float32))
 
 
+_LINE = 64  # bytes
 Weigh = Callable[[Tensor, KeyValues, Tensor], Tensor]
 
 
@@ -263,16 +264,23 @@ class Buffers:
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
 
 
+def lines(nbytes: int) -> Tensor:
+    """Zeroed bytes that begin with a line of the processor's caches, in huge pages where there are many: NumPy asks for them.
+
+    The system hands pages out as zeros; filling them by torch's threads would delay the first token.
+    """
+    room = np.zeros(nbytes + _LINE, np.uint8)
+    return torch.from_numpy(room)[-room.ctypes.data % _LINE :][:nbytes]
+
+
 def _slabs(layout: Layout, capacity: int) -> tuple[list[Tensor], list[Tensor]]:
     """Zeroed keys and values of every layer, [G, capacity, D] each, in one piece of memory.
 
-    NumPy asks for huge pages for a large piece, which a pass over a long cache needs: with small ones it waits for addresses.
-    The system hands pages out as zeros; filling them by torch's threads would delay the first token.
+    A pass over a long cache needs huge pages: with small ones it waits for addresses.
     """
     layers = range(len(layout.kv_heads))
     shapes = [(layout.kv_heads[layer], capacity, layout.size(layer)[part]) for part in (0, 1) for layer in layers]
     sizes = [heads * capacity * size for heads, _, size in shapes]
-    room = np.zeros((1 + sum(sizes)) * layout.dtype.itemsize, np.uint8)  # one number more, as torch does not view none
-    slab = torch.from_numpy(room).view(layout.dtype)[:-1]
+    slab = lines(sum(sizes) * layout.dtype.itemsize).view(layout.dtype)
     parts = [part.view(shape) for part, shape in zip(torch.split(slab, sizes), shapes, strict=True)]
     return parts[: len(layers)], parts[len(layers) :]

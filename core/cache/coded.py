@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.cache.base import lines
 from core.cache.groups import grouped
 from core.compiled.emitter import LANES
 from core.compiled.jit import callable_at
@@ -137,7 +138,7 @@ def _bytes(numbers: Tensor) -> Tensor:
 
 
 class CodedBlocks:
-    """Records of every layer, [G, capacity, nbytes] each, in one piece of memory: NumPy asks for huge pages for a large one."""
+    """Records of every layer, [G, capacity, nbytes] each, in one piece of memory."""
 
     def __init__(self, forms: Sequence[CodedForm], kv_heads: Sequence[int]) -> None:
         self.forms, self.kv_heads = tuple(forms), tuple(kv_heads)
@@ -146,8 +147,7 @@ class CodedBlocks:
     def _allocate(self, capacity: int) -> None:
         shapes = [(heads, capacity, form.nbytes) for heads, form in zip(self.kv_heads, self.forms, strict=True)]
         sizes = [heads * count * nbytes for heads, count, nbytes in shapes]
-        slab = torch.from_numpy(np.zeros(sum(sizes) + LANES, np.uint8))
-        parts = torch.split(slab[: sum(sizes)], sizes) if sum(sizes) else [slab[:0]] * len(sizes)
+        parts = torch.split(lines(sum(sizes)), sizes)
         self.records = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
         self.capacity = capacity
 
