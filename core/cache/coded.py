@@ -79,13 +79,17 @@ class CodedForm:
 
     def encoded(self, k: Tensor, v: Tensor) -> Tensor:
         """Records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D]."""
-        k, v = (part.float().unflatten(1, (part.shape[1] // self.group, self.group)) for part in (k, v))
+        k, v = (self._blocks(part.float()) for part in (k, v))
         key_codes, *of_keys = grouped(k.transpose(-1, -2), self.bits)
-        split = v.unflatten(3, (self.sizes[1] // self.channels, self.channels))
+        split = v.view(*v.shape[:3], self.sizes[1] // self.channels, self.channels)
         value_codes, *of_values = grouped(split, self.bits, (1.0,) if self.bits == 8 else _NARROWED)
         packed = self._packed(key_codes.transpose(-1, -2), 0), self._packed(value_codes.flatten(-2).transpose(-1, -2), 1)
         scales = [[_bytes(part) for part in of_keys], [_bytes(part.transpose(-1, -2)) for part in of_values]]
         return torch.cat([packed[0], *scales[0], packed[1], *scales[1]], dim=-1)
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """[G, blocks · g, D] as [G, blocks, g, D]."""
+        return x.reshape(len(x), x.shape[1] // self.group, self.group, x.shape[2])
 
     def _packed(self, codes: Tensor, part: int) -> Tensor:
         """uint8 [G, blocks, bytes] of codes [G, blocks, rows, columns]."""
@@ -99,17 +103,18 @@ class CodedForm:
         """Keys and values [G, blocks · g, D] that records [G, blocks, nbytes] stand for."""
         k, key_scales, key_zeros, v, value_scales, value_zeros = self._split(records)
         k = torch.addcmul(key_zeros[:, :, None], self._unpacked(k, 0), key_scales[:, :, None])
-        v = self._unpacked(v, 1).unflatten(2, (self.sizes[1] // self.channels, self.channels))  # [G, blocks, D / c, c, g]
+        v = self._unpacked(v, 1)
+        v = v.view(*v.shape[:2], self.sizes[1] // self.channels, self.channels, self.group)
         v = torch.addcmul(value_zeros[:, :, :, None], v, value_scales[:, :, :, None]).flatten(2, 3).transpose(2, 3)
         return k.to(dtype).flatten(1, 2), v.to(dtype).flatten(1, 2)
 
     def _split(self, records: Tensor) -> list[Tensor]:
         """Codes as bytes; scales and zeros float32, those of values [G, blocks, D / c, g]."""
-        parts = list(torch.split(records, self.parts, dim=-1))
+        parts = list(torch.split(records, list(self.parts), dim=-1))
         for index, part in enumerate(parts):
             if index % 3:
                 parts[index] = part.contiguous().view(torch.float16).float()
-        parts[4:] = (part.unflatten(-1, (self.sizes[1] // self.channels, self.group)) for part in parts[4:])
+        parts[4:] = (part.view(*part.shape[:2], self.sizes[1] // self.channels, self.group) for part in parts[4:])
         return parts
 
     def _unpacked(self, codes: Tensor, part: int) -> Tensor:

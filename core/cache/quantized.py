@@ -55,7 +55,7 @@ class Quantized(Cache):
         positions, versions, twice = self._pass = self._pass or self._begun(len(k))
         start = self.length - self.closed * self.group
         self.tail.write(layer, start, k, v)
-        exact = tuple(part[layer][:, : start + len(k)] for part in (self.tail.keys, self.tail.values))
+        exact = self.tail.keys[layer][:, : start + len(k)], self.tail.values[layer][:, : start + len(k)]
         parts = [exact]
         if twice:
             self._encode(layer, exact, twice)

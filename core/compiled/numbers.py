@@ -46,7 +46,7 @@ def store_two(e: Emitter, two: Sequence[Value], address: Value, dtype: torch.dty
     lanes = lanes_of(first)
     if dtype == torch.bfloat16:
         order = [place + half * lanes for place in range(lanes) for half in (0, 1)]
-        first, second = _chosen(e, *two, order[:lanes]), _chosen(e, *two, order[lanes:])
+        first, second = (_chosen(e, first, second, half) for half in (order[:lanes], order[lanes:]))
     e.store(first, address)
     e.store(second, e.at(address, lanes, 4))
 

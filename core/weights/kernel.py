@@ -150,7 +150,7 @@ def pair_sums(e: Emitter, a: Value, b: Value) -> Value:
 
 
 def byte_sums(e: Emitter, total: Value, codes: Value, digits: Value) -> Value:
-    """total + a₀b₀ + a₁b₁ + a₂b₂ + a₃b₃ in each of the sixteen lanes, a the bytes of `codes` and b those of `digits`, signed."""
+    """total + a₀b₀ + a₁b₁ + a₂b₂ + a₃b₃ in each of the sixteen lanes, a the bytes of `codes`, b those of `digits`, signed."""
     if has_byte_products():
         return e.call("llvm.x86.avx512.vpdpbusd.512", VI32, total, codes, digits)
     eight = constant(_PAIRS, 8)

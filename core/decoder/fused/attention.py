@@ -22,20 +22,20 @@ ROOM = CHUNK + TOGETHER  # numbers of a row of scores, with what the kernel over
 def attend_in_chunks(m, p, layer, scores, folded, seen, first_row, rows, thread):
     """This thread's chunks, each with all query heads of a KV head: sums of values, and peaks and totals of scores.
 
-    scores: the address of room for `rows` rows of a chunk. folded: the address of room for kernels of coded blocks. seen: where among
-    `p.seen`, or −1.
+    scores, folded: addresses of room for `rows` rows of a chunk, and for kernels of coded blocks. seen: where among `p.seen`,
+    or −1.
     """
     chunks, queries = chunks_of(m, p, layer, first_row, rows), m.query_heads // layer.kv_heads * rows
-    items = layer.kv_heads * chunks.count
+    items = layer.kv_heads * chunks.total
     for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
-        head, index = item // chunks.count, item % chunks.count
+        head, index = item // chunks.total, item % chunks.total
         line = index * m.query_heads * MOST_ROWS + head * queries
         q = p.queries + 4 * (m.query_heads * first_row + head * queries) * m.head_size
         if index < chunks.coded:
             _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, index, line, q, queries)
         else:
             chunk = chunk_of(m, chunks, index)
-            _attend_slots(m, p, layer, chunks, chunk, scores, seen, first_row, head, line, q, queries)
+            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries)
 
 
 @njit(nogil=True)
@@ -53,7 +53,7 @@ def _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, in
 
 
 @njit(nogil=True)
-def _attend_slots(m, p, layer, chunks, chunk, scores, seen, first_row, head, line, q, queries):
+def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries):
     size, (slot, sunk, begin, end) = m.head_size, chunk
     at = (head * p.capacity + slot) * size * p.kv_bytes
     if sunk:
@@ -109,7 +109,7 @@ def _shown(m, p, seen, head, row):
 @njit(nogil=True)
 def join_chunks(m, p, layer, first_row, rows, out):
     """Attention of these rows, into out [T, H · D]."""
-    count = chunks_of(m, p, layer, first_row, rows).count
+    count = chunks_of(m, p, layer, first_row, rows).total
     shared, size, lines = m.query_heads // layer.kv_heads, m.head_size, m.query_heads * MOST_ROWS
     for head in range(m.query_heads):
         for row in range(rows):
@@ -123,14 +123,14 @@ def show_weights(m, p, layer, seen, first_row, rows, thread):
     """Make this thread's share of what was seen of chunks the weights over all of them."""
     chunks = chunks_of(m, p, layer, first_row, rows)
     shared, lines = m.query_heads // layer.kv_heads, m.query_heads * MOST_ROWS
-    stats = carray(array_at(p.stats), (chunks.count, lines, 2), np.float32)
+    stats = carray(array_at(p.stats), (chunks.total, lines, 2), np.float32)
     for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):
         for row in range(rows):
             line = (head // shared * rows + row) * shared + head % shared
             peak = stats[:, line, 0].max()
             total = (np.exp(stats[:, line, 0] - peak) * stats[:, line, 1]).sum()
             shown = _shown(m, p, seen, head, first_row + row)
-            for index in range(chunks.count):
+            for index in range(chunks.total):
                 first, last = _shown_run(m, p, chunks, index)
                 shown[first:last] *= np.exp(stats[index, line, 0] - peak) / total
 

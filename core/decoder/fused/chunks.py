@@ -16,7 +16,7 @@ from core.decoder.fused.machine import array_at
 
 
 class Chunks(NamedTuple):
-    """Chunks that some rows see. coded: of blocks, `tokens` in all; then of sinks, `of_sinks`; `count` with all others.
+    """Chunks that some rows see. coded: of blocks, `tokens` in all; then of sinks, `of_sinks`; `total` with all others.
 
     sinks: slots of these. first, stop: slots that any row sees besides them. start, shift: where the first chunk after those
     of the sinks begins, which is slot start · CHUNK − shift.
@@ -25,7 +25,7 @@ class Chunks(NamedTuple):
     coded: int
     tokens: int
     of_sinks: int
-    count: int
+    total: int
     sinks: int
     first: int
     stop: int

@@ -13,7 +13,8 @@ def _integers(names: str) -> list[tuple[str, type]]:
 PART = np.dtype(_integers("function codes scales offsets groups units blocks first_row"))
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
-# norms are 0 where there are none. records: of coded blocks. attends_outside and feeds_outside: whether Python computes its attention, its feed-forward.
+# norms are 0 where there are none. records: of coded blocks. attends_outside and feeds_outside: whether Python computes its
+# attention, its feed-forward.
 LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window biases q_norm k_norm")
     + _integers("attends_outside feeds_outside")
@@ -34,7 +35,9 @@ MODEL = np.dtype(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
     )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
-    + _integers("coded_scores coded_mix group record_size norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn")
+    + _integers(
+        "coded_scores coded_mix group record_size norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"
+    )
     + [(name, np.float32) for name in ("eps", "scale", "cap", "residual")]
 )
 

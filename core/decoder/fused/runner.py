@@ -131,9 +131,7 @@ class Fused:
             run = self._runs[context] = _Run(inside, places, tables, model, layers, tuple(np.flatnonzero(outside).tolist()))
         return run
 
-    def _layers(
-        self, inside: tuple[Reach | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None
-    ) -> np.ndarray:
+    def _layers(self, inside: tuple[Reach | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
             layers["attends_outside"][index] = reach is None

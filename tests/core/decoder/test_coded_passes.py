@@ -30,9 +30,7 @@ def cache_of(options: tuple[int, int, int, int], dtype: torch.dtype = torch.floa
     return Quantized(QuantizedOptions(*options), Layout((2,) * 3, 16, 400, dtype))
 
 
-def session_of(
-    decoder: Decoder, fused: bool, options: tuple[int, int, int, int], probe: Probe | None = None
-) -> LocalSession:
+def session_of(decoder: Decoder, fused: bool, options: tuple[int, int, int, int], probe: Probe | None = None) -> LocalSession:
     return session_for(decoder, fused, cache_of(options), probe=probe)
 
 
@@ -46,15 +44,11 @@ def test_that_kernels_multiply_with_what_codes_stand_for(form: tuple[int, int, i
     keys, values = known.plain(records, torch.float32)
     room = torch.zeros(room_nbytes(known, queries), dtype=torch.uint8)
     blocks = records.data_ptr(), CHUNK // group
-    callable_at(coded_scores_kernel(known), 7)(
-        *blocks, q.data_ptr(), queries, scores.data_ptr(), CHUNK + 4, room.data_ptr()
-    )
+    callable_at(coded_scores_kernel(known), 7)(*blocks, q.data_ptr(), queries, scores.data_ptr(), CHUNK + 4, room.data_ptr())
     expected = (q[0] @ keys[0].T) * size**-0.5
     assert (scores[:, :CHUNK] * size**-0.5 - expected).abs().max() < 2e-4
     weights = torch.randn(queries, CHUNK + 4, generator=draws).mul(2).softmax(-1)
-    callable_at(coded_mix_kernel(known), 7)(
-        *blocks, weights.data_ptr(), queries, CHUNK + 4, sums.data_ptr(), room.data_ptr()
-    )
+    callable_at(coded_mix_kernel(known), 7)(*blocks, weights.data_ptr(), queries, CHUNK + 4, sums.data_ptr(), room.data_ptr())
     assert (sums - weights[:, :CHUNK] @ values[0]).abs().max() < 1e-4
 
 
@@ -116,7 +110,9 @@ def test_that_rows_taken_back_leave_nothing() -> None:
     for _ in range(4):
         session.forward([9] * 8)
         session.trim(62 - 1)
-    assert torch.equal(session.forward(list(range(40, 52)), all_logits=True), fresh.forward(list(range(40, 52)), all_logits=True))
+    assert torch.equal(
+        session.forward(list(range(40, 52)), all_logits=True), fresh.forward(list(range(40, 52)), all_logits=True)
+    )
     assert len(expected) == 61
 
 
