@@ -20,7 +20,7 @@ from core.compiled.jit import register_lanes
 from core.weights.kernel import byte_sums
 
 _QUERIES, _VECTORS = (4, 2) if register_lanes() == 16 else (2, 1)  # of a tile: what registers hold sums of
-_PREFETCHED = 64  # tokens ahead
+_PREFETCHED = CHUNK  # tokens ahead
 
 
 def has_kernels(form: CodedForm) -> bool:
@@ -49,8 +49,6 @@ def coded_scores_kernel(form: CodedForm) -> int:
 
     def fold(block: Value, _: list[Value]) -> list[Value]:
         record = e.at(e.records, block, form.nbytes)
-        for line in range(0, form.nbytes, 64):
-            e.prefetch(e.b.add(record, number(_PREFETCHED * form.nbytes // form.group + line)))
         fold_queries(rows, form, record, e.b.mul(block, e.count))
         return []
 
@@ -134,6 +132,7 @@ class _Tile:
 
         def unit(index: Value, carried: list[Value]) -> list[Value]:
             at = e.at(record, index, 4 * LANES)
+            self._fetch(record, index, units)
             words = [e.load(e.b.add(at, number(place)), VI32, 4) for place in places]
             for plane in range(planes):
                 column = e.b.add(word, e.b.add(e.b.mul(index, number(planes)), number(plane)))
@@ -141,6 +140,16 @@ class _Tile:
             return carried
 
         return e.loop(number(0), number(units), sums, unit)
+
+    def _fetch(self, record: Value, unit: Value, units: int) -> None:
+        """Ask for this unit's share of a block that comes later. A few lines at a time: more at once would wait for each other."""
+        e, form, (rows, _) = self.rows.e, self.form, self.form.matrices[self.part]
+        start, span = form.places[3 * self.part], sum(form.parts[3 * self.part : 3 * self.part + 3])
+        first, last = (span * vector * LANES // rows for vector in (self.vectors.start, self.vectors.stop))
+        share = -(-(last - first) // units)
+        place = e.at(e.b.add(record, number(_PREFETCHED * form.nbytes // form.group + start + first)), unit, share)
+        for line in range(0, share, 64):
+            e.prefetch(e.b.add(place, number(line)))
 
     def _plane(self, words: Value, plane: int) -> Value:
         """One code in each byte of the words."""
