@@ -142,7 +142,7 @@ class _Tile:
         return e.loop(number(0), number(units), sums, unit)
 
     def _fetch(self, record: Value, unit: Value, units: int) -> None:
-        """Ask for this unit's share of a block that comes later. A few lines at a time: more at once would wait for each other."""
+        """Ask for this unit's share of a later block. A few lines at a time: more at once would wait for each other."""
         e, form, (rows, _) = self.rows.e, self.form, self.form.matrices[self.part]
         start, span = form.places[3 * self.part], sum(form.parts[3 * self.part : 3 * self.part + 3])
         first, last = (span * vector * LANES // rows for vector in (self.vectors.start, self.vectors.stop))
