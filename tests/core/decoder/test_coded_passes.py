@@ -36,7 +36,12 @@ def session_of(decoder: Decoder, fused: bool, options: tuple[int, int, int, int]
 
 @pytest.mark.parametrize("form", [(8, 16, 16), (4, 32, 64), (2, 128, 48), (8, 32, 128), (4, 64, 256)])
 @pytest.mark.parametrize("queries", [1, 3, 6, 24])
-def test_that_kernels_multiply_with_what_codes_stand_for(form: tuple[int, int, int], queries: int) -> None:
+@pytest.mark.parametrize("plainly", [False, True], ids=["", "without products of bytes"])
+def test_that_kernels_multiply_with_what_codes_stand_for(
+    form: tuple[int, int, int], queries: int, plainly: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plainly:
+        monkeypatch.setattr("core.weights.kernel.has_byte_products", lambda: False)
     bits, group, size = form
     known, draws = CodedForm.of(bits, group, (size, size)), torch.Generator().manual_seed(1)
     k, v, q = (torch.randn(1, count, size, generator=draws) for count in (CHUNK, CHUNK, queries))
@@ -44,12 +49,16 @@ def test_that_kernels_multiply_with_what_codes_stand_for(form: tuple[int, int, i
     keys, values = known.plain(records, torch.float32)
     room = torch.zeros(room_nbytes(known, queries), dtype=torch.uint8)
     blocks = records.data_ptr(), CHUNK // group
-    callable_at(coded_scores_kernel(known), 7)(*blocks, q.data_ptr(), queries, scores.data_ptr(), CHUNK + 4, room.data_ptr())
+    callable_at(coded_scores_kernel.__wrapped__(known), 7)(
+        *blocks, q.data_ptr(), queries, scores.data_ptr(), CHUNK + 4, room.data_ptr()
+    )
     expected = (q[0] @ keys[0].T) * size**-0.5
-    assert (scores[:, :CHUNK] * size**-0.5 - expected).abs().max() < 2e-4
+    assert (scores[:, :CHUNK] * size**-0.5 - expected).abs().max() < 1e-5
     weights = torch.randn(queries, CHUNK + 4, generator=draws).mul(2).softmax(-1)
-    callable_at(coded_mix_kernel(known), 7)(*blocks, weights.data_ptr(), queries, CHUNK + 4, sums.data_ptr(), room.data_ptr())
-    assert (sums - weights[:, :CHUNK] @ values[0]).abs().max() < 1e-4
+    callable_at(coded_mix_kernel.__wrapped__(known), 7)(
+        *blocks, weights.data_ptr(), queries, CHUNK + 4, sums.data_ptr(), room.data_ptr()
+    )
+    assert (sums - weights[:, :CHUNK] @ values[0]).abs().max() < 1e-5
 
 
 def test_which_blocks_have_kernels() -> None:
