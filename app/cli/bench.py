@@ -36,6 +36,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="A,B",
         help=f"weights techniques of the local engine, each with its first option (default {_FORMATS})",
     )
+    parser.add_argument(
+        "--caches",
+        default="",
+        metavar="A,B",
+        help="caches, each with its first option, that the local engine is measured with beside its default, in the first of "
+        "--weights: such as quantized:8",
+    )
     parser.add_argument("--contexts", metavar="N,M", help=f"tokens held (default {_CONTEXTS}; with --gpu {_GRID_CONTEXTS})")
     parser.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens decoded each time (default 64)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds in turns (default 5)")
@@ -90,7 +97,7 @@ def settings_of(arguments: Namespace) -> Settings:
     """Raises BadInput for what cannot be measured."""
     return Settings(
         arguments.model or RunConfig().model,
-        columns_of(_parts(arguments.engines), _parts(arguments.weights)),
+        columns_of(_parts(arguments.engines), _parts(arguments.weights), _parts(arguments.caches)),
         _numbers("--contexts", arguments.contexts or _CONTEXTS),
         _within("--tokens", arguments.tokens, 8, 4096),
         _within("--rounds", arguments.rounds, 1, 100),

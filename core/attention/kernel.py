@@ -18,7 +18,7 @@ from llvmlite import ir
 from core.compiled.arithmetic import exp
 from core.compiled.emitter import F32, I32, Emitter, Value, constant, number, vector
 from core.compiled.jit import register_lanes
-from core.compiled.numbers import read
+from core.compiled.numbers import read_two, split_like, store_two
 
 CHUNK = 128  # slots
 TOGETHER = 4  # slots whose scores are computed at once
@@ -35,7 +35,7 @@ def scores_kernel(head_size: int, dtype: torch.dtype) -> int:
     numbers after the last score are overwritten.
     """
     e = Emitter(f"scores_{head_size}_{dtype}".replace(".", "_"), "keys queries count scores stride first last")
-    return _tiles(e, _sums() // TOGETHER, lambda e, queries, at: _scores(e, head_size, dtype, queries, at)).finish()
+    return tiles(e, _sums() // TOGETHER, lambda e, queries, at: _scores(e, head_size, dtype, queries, at)).finish()
 
 
 @cache
@@ -47,7 +47,7 @@ def mix_kernel(head_size: int, dtype: torch.dtype) -> int:
     to.
     """
     e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last")
-    return _tiles(e, _sums() // TOGETHER, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
+    return tiles(e, _sums() // TOGETHER, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
 
 
 @cache
@@ -70,6 +70,11 @@ def _sums() -> int:
     return 16 if register_lanes() == 16 else 12
 
 
+def _lanes(size: int) -> int:
+    """Of vectors that come in pairs."""
+    return gcd(size // 2, register_lanes())
+
+
 def _stat(e: Emitter, chunk: Value, place: int) -> Value:
     return e.load(e.at(e.b.add(e.stats, e.b.mul(chunk, e.stats_step)), place, 4), F32, 4)
 
@@ -89,7 +94,7 @@ def _join(e: Emitter, highest: Value, columns: Sequence[int], lanes: int) -> Non
         e.store(e.b.fmul(value, share), e.at(e.out, column, 4))
 
 
-def _tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -> Emitter:
+def tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -> Emitter:
     """Emit `emit(e, queries, first)` for runs of `most` queries, and then for what is left."""
     whole = e.b.mul(e.b.sdiv(e.count, number(most)), number(most))
 
@@ -103,7 +108,7 @@ def _tiles(e: Emitter, most: int, emit: Callable[[Emitter, int, Value], None]) -
 
 
 def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value) -> None:
-    b, lanes = e.b, gcd(size, register_lanes())
+    b, lanes = e.b, _lanes(size)
     q = [e.at(e.queries, b.add(first, number(i)), 4 * size) for i in range(queries)]
     rows = [e.at(e.scores, b.mul(b.add(first, number(i)), e.stride), 4) for i in range(queries)]
     last_slot = b.sub(e.last, number(1))
@@ -115,11 +120,14 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
         for line in range(0, TOGETHER * size * dtype.itemsize, 64):
             e.prefetch(b.add(keys[0], number(line + _PREFETCHED)), near=False)
         sums: list[list[Value]] = [[] for _ in range(queries)]
-        for column in range(0, size, lanes):
-            widened = [read(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
+        for column in range(0, size, 2 * lanes):
+            widened = [read_two(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
             for i in range(queries):
-                query = e.load(e.at(q[i], column, 4), vector(F32, lanes), 4)
-                sums[i] = [e.fma(query, key, sums[i][at]) if column else b.fmul(query, key) for at, key in enumerate(widened)]
+                for half, query in enumerate(split_like(e, e.at(q[i], column, 4), dtype, lanes)):
+                    near = [key[half] for key in widened]
+                    sums[i] = [e.fma(query, k, s) for k, s in zip(near, sums[i], strict=True)] if sums[i] else [
+                        b.fmul(query, k) for k in near
+                    ]  # fmt: skip
         for i in range(queries):
             e.store(_four_sums(e, sums[i], lanes), e.at(rows[i], slot, 4))
         return []
@@ -129,14 +137,14 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
 
 def _mix(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value) -> None:
     """As many columns at a time as there are registers for their sums."""
-    lanes = gcd(size, register_lanes())
-    wide = _sums() // queries * lanes
+    lanes = _lanes(size)
+    wide = _sums() // queries // 2 * 2 * lanes
     for begin in range(0, size, wide):
-        _mix_columns(e, size, dtype, queries, first, range(begin, min(size, begin + wide), lanes))
+        _mix_columns(e, size, dtype, queries, first, range(begin, min(size, begin + wide), 2 * lanes))
 
 
 def _mix_columns(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Value, columns: range) -> None:
-    b, lanes = e.b, columns.step
+    b, lanes = e.b, columns.step // 2
     weights = [e.at(e.weights, b.mul(b.add(first, number(i)), e.stride), 4) for i in range(queries)]
     rows = [e.at(e.sums, b.mul(b.add(first, number(i)), number(size)), 4) for i in range(queries)]
     outs = [e.at(row, column, 4) for row in rows for column in columns]
@@ -145,14 +153,15 @@ def _mix_columns(e: Emitter, size: int, dtype: torch.dtype, queries: int, first:
         row = e.at(e.values, b.mul(s, number(size)), dtype.itemsize)
         for line in range(0, 0 if columns.start else size * dtype.itemsize, 64):
             e.prefetch(b.add(row, number(line + _PREFETCHED)), near=False)
-        values = [read(e, e.at(row, column, dtype.itemsize), dtype, lanes) for column in columns]
+        pairs = [read_two(e, e.at(row, column, dtype.itemsize), dtype, lanes) for column in columns]
         spread = [e.spread(e.load(e.at(w, s, 4), F32, 4), lanes) for w in weights]
-        pairs = [(weight, value) for weight in spread for value in values]
-        return [e.fma(weight, value, total) for (weight, value), total in zip(pairs, sums, strict=True)]
+        products = [(weight, value) for weight in spread for pair in pairs for value in pair]
+        return [e.fma(weight, value, total) for (weight, value), total in zip(products, sums, strict=True)]
 
-    start = [e.load(out, vector(F32, lanes), 4) for out in outs]
-    for out, total in zip(outs, e.loop(e.first, e.last, start, slot), strict=True):
-        e.store(total, out)
+    start = [half for out in outs for half in split_like(e, out, dtype, lanes)]
+    sums = e.loop(e.first, e.last, start, slot)
+    for place, out in enumerate(outs):
+        store_two(e, sums[2 * place : 2 * place + 2], out, dtype)
 
 
 def _four_sums(e: Emitter, values: list[Value], lanes: int) -> Value:

@@ -37,31 +37,45 @@ _PEERS = {
 }
 
 
-def columns_of(engines: Sequence[str], weights: Sequence[str]) -> tuple[Column, ...]:
-    """The columns in the order asked for, the formats of weights under `local`. Raises BadInput."""
+def columns_of(engines: Sequence[str], weights: Sequence[str], caches: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The columns in the order asked for: under `local` the formats of weights, then the first of them with each cache.
+
+    Raises BadInput.
+    """
     for name in engines:
         if name not in ENGINES:
             raise BadInput(f"--engines: there is no engine {name!r}; the engines are {', '.join(ENGINES)}")
-    formats = tuple(_of_weights(text) for text in weights)
-    found = [column for name in engines for column in (formats if name == "local" else _PEERS[name])]
+    ours = _ours(weights, caches)
+    found = [column for name in engines for column in (ours if name == "local" else _PEERS[name])]
     if not found:
         raise BadInput("--engines, --weights: name at least one")
     if len(set(found)) < len(found):
-        raise BadInput("--engines, --weights: name each one once")
+        raise BadInput("--engines, --weights, --caches: name each one once")
     return tuple(found)
 
 
-def _of_weights(text: str) -> Column:
-    """`native`, or a technique with its first option, as in `rtn:8`."""
-    name, colon, value = text.partition(":")
-    technique = CATALOGUE["weights"].get(name)
+def _ours(weights: Sequence[str], caches: Sequence[str]) -> tuple[Column, ...]:
+    formats = [Column(text, "local", _settings("weights", text)) for text in weights]
+    if caches and not formats:
+        raise BadInput("--caches: name at least one of --weights, for the cache to stand beside")
+    cached = [
+        Column(f"{formats[0].label}, {text}", "local", (*formats[0].settings, *_settings("cache", text))) for text in caches
+    ]
+    return (*formats, *cached)
+
+
+def _settings(family: str, text: str) -> tuple[str, ...]:
+    """Of a technique by its name, or with its first option, as in `rtn:8`."""
+    argument, (name, colon, value) = f"--{family.removesuffix('s')}s", text.partition(":")
+    technique = CATALOGUE[family].get(name)
     if technique is None:
-        raise BadInput(f"--weights: there is no technique {name!r}; the techniques are {', '.join(CATALOGUE['weights'])}")
-    settings = [f"weights.name={name}"]
+        known = ", ".join(CATALOGUE[family])
+        raise BadInput(f"{argument}: there is no technique {name!r}; the techniques are {known}")
+    settings = [f"{family}.name={name}"]
     if colon:
         options = options_of(technique.options)
         if not options:
-            raise BadInput(f"--weights {text}: {name} has nothing to set")
-        settings.append(f"weights.{options[0].name}={value}")
+            raise BadInput(f"{argument} {text}: {name} has nothing to set")
+        settings.append(f"{family}.{options[0].name}={value}")
     RunConfig().set(settings)
-    return Column(text, "local", tuple(settings))
+    return tuple(settings)

@@ -13,6 +13,7 @@ from core.config import RunConfig
 from core.decoder.probe import Probe
 from core.engine.local import LocalBackend
 from core.models.find import silent
+from core.models.memory import kv_bytes_per_token
 
 
 class Local(Adapter):
@@ -29,7 +30,7 @@ class Local(Adapter):
         self._chunk = config.run.prefill_chunk
         self._session = backend.session(config, job.room, Probe())
         self._session.forward([0])
-        self.weight_bytes, self.kv_bytes = backend.pass_bytes, self._session.kv_read
+        self.weight_bytes, self.kv_bytes = backend.pass_bytes, kv_bytes_per_token(backend.info, config)
         self._session.trim(0)
 
     def feed(self, tokens: Sequence[int], every: bool = False) -> int:

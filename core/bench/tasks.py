@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from core.bench.adapter import Adapter, Job
+from core.errors import RunFailed
 from core.hardware import product_speed, read_speed
 from core.memory import PeakMemory
 
@@ -97,7 +98,7 @@ class Tasks:
         began = perf_counter()
         self._ready().feed(self._prompt[:rows], every=True)
         seconds = perf_counter() - began
-        self._ready().trim(context)
+        self._back(context)
         return seconds
 
     def _decode(self, context: int, tokens: int) -> tuple[float, list[int]]:
@@ -109,16 +110,24 @@ class Tasks:
         while len(ids) <= tokens and (len(ids) <= _FEWEST or perf_counter() - began < _LONGEST):
             ids.append(engine.feed(ids[-1:]))
         seconds = perf_counter() - began
-        engine.trim(context)
+        self._back(context)
         return seconds, ids[1:]
 
     def _fill(self, context: int) -> int:
         """Hold the first `context` tokens of the prompt; the greedy token after the last one that was fed."""
-        engine, missing = self._ready(), self._prompt[self._held : context]
         if context < self._held:
-            engine.trim(context)
+            self._back(context)
+        missing, self._held = self._prompt[self._held : context], context
+        return self._ready().feed(missing) if missing else -1
+
+    def _back(self, context: int) -> None:
+        """Forget all but `context` tokens, or all of them where the cache cannot go back there: they are fed again in time."""
+        try:
+            self._ready().trim(context)
+        except RunFailed:
+            self._ready().trim(0)
+            context = 0
         self._held = context
-        return engine.feed(missing) if missing else -1
 
     def _ready(self) -> Adapter:
         assert self._engine is not None

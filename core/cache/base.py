@@ -15,6 +15,7 @@ from torch import Tensor
 from core.attention.mask import FULL, Reach
 
 if TYPE_CHECKING:
+    from core.cache.coded import CodedBlocks
     from core.decoder.rope import RopeTable
 
 
@@ -80,16 +81,32 @@ class KeyValues:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """Blocks that stand before the slots of a cache, of equal forms in all layers. seen: how many of their tokens each row of
+    the pass sees.
+
+    The first `exact` slots hold tokens that no block does; the slot after them holds the token after `stored` of the blocks',
+    and each row sees from there on what it does not see in blocks.
+    """
+
+    blocks: CodedBlocks
+    seen: tuple[int, ...]
+    stored: int
+    exact: int
+
+
+@dataclass(frozen=True)
 class Slots:
     """Where compiled attention finds keys and values. New rows go to slots first, first + 1, …; row r sees up to end + r.
 
-    positions: of every slot that the last row sees.
+    positions: of every token of `coded` and every slot that the last row sees.
     """
 
     first: int
     end: int
     buffers: Buffers
     positions: Tensor
+    coded: Coded | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,7 @@ class Held:
         return cls(rows.int().numpy(), layers, np.full(rows.shape[1], bits, np.float32))
 
 
+_LINE = 64  # bytes
 Weigh = Callable[[Tensor, KeyValues, Tensor], Tensor]
 
 
@@ -246,16 +264,23 @@ class Buffers:
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
 
 
+def lines(nbytes: int) -> Tensor:
+    """Zeroed bytes that begin with a line of the processor's caches, in huge pages where there are many: NumPy asks for them.
+
+    The system hands pages out as zeros; filling them by torch's threads would delay the first token.
+    """
+    room = np.zeros(nbytes + _LINE, np.uint8)
+    return torch.from_numpy(room)[-room.ctypes.data % _LINE :][:nbytes]
+
+
 def _slabs(layout: Layout, capacity: int) -> tuple[list[Tensor], list[Tensor]]:
     """Zeroed keys and values of every layer, [G, capacity, D] each, in one piece of memory.
 
-    NumPy asks for huge pages for a large piece, which a pass over a long cache needs: with small ones it waits for addresses.
-    The system hands pages out as zeros; filling them by torch's threads would delay the first token.
+    A pass over a long cache needs huge pages: with small ones it waits for addresses.
     """
     layers = range(len(layout.kv_heads))
     shapes = [(layout.kv_heads[layer], capacity, layout.size(layer)[part]) for part in (0, 1) for layer in layers]
     sizes = [heads * capacity * size for heads, _, size in shapes]
-    room = np.zeros((1 + sum(sizes)) * layout.dtype.itemsize, np.uint8)  # one number more, as torch does not view none
-    slab = torch.from_numpy(room).view(layout.dtype)[:-1]
+    slab = lines(sum(sizes) * layout.dtype.itemsize).view(layout.dtype)
     parts = [part.view(shape) for part, shape in zip(torch.split(slab, sizes), shapes, strict=True)]
     return parts[: len(layers)], parts[len(layers) :]

@@ -1,8 +1,6 @@
-"""Numbers of a few bits: a scale and a zero for each group, codes packed into bytes.
+"""Numbers of a few bits: a scale and a zero for each group.
 
-A number is code · scale + zero with codes from 0 to 2^bits − 1, scale and zero in float16. A row of D codes takes
-⌈D / n⌉ bytes, where a byte holds n = 8 / bits of them: byte j holds the codes j, j + w, j + 2w, … of w bytes, the first in
-its lowest bits, so that shifting all bytes of a row alike gives a run of numbers.
+A number is code · scale + zero with codes from 0 to 2^bits − 1, scale and zero in float16.
 """
 
 from __future__ import annotations
@@ -40,22 +38,3 @@ def _coded(x: Tensor, low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Ten
 def _error(x: Tensor, coded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     codes, scales, zeros = coded
     return (torch.addcmul(zeros.float()[..., None], codes.float(), scales.float()[..., None]) - x).square().sum(-1)
-
-
-def packed(codes: Tensor, bits: int) -> Tensor:
-    """Bytes [..., ⌈D · bits / 8⌉] of codes [..., D]."""
-    many = 8 // bits
-    codes = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % many)).contiguous()
-    planes = codes.view(*codes.shape[:-1], many, codes.shape[-1] // many)  # [..., n, w]
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8)[:, None]
-    rows: Tensor = (planes << shifts).sum(-2, dtype=torch.uint8)
-    return rows
-
-
-def unpacked(codes: Tensor, bits: int, size: int) -> Tensor:
-    """Codes uint8 [..., D] of bytes, D = `size`."""
-    if bits == 8:
-        return codes
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8)[:, None]
-    planes: Tensor = (codes[..., None, :] >> shifts) & (2**bits - 1)  # [..., n, w]
-    return planes.flatten(-2)[..., :size]

@@ -1,105 +1,26 @@
 """A cache of few bits: keys quantized by channel, values by token, the most recent tokens exact (KIVI).
 
-Memory layout, for compiled attention: each layer holds contiguous arrays over its KV heads G and over blocks of g =
-`group_size` consecutive tokens, block b being the tokens s + b · g … s + b · g + g − 1 after the first s = `sinks`:
-
-    key_codes     uint8   [G, blocks, g, bytes]     a row of D packed codes a token, see core/cache/groups.py
-    key_scales    float16 [G, blocks, D]            and key_zeros: one for each channel of a block
-    value_codes   uint8   [G, blocks, g, bytes]
-    value_scales  float16 [G, blocks, g, D / c]     and value_zeros: one for each c channels of a token
-
-c is 2g, or D where that is no divisor of D. What no block holds stands in plain buffers, the first tokens first. The first
-tokens stay exact because they get most of the attention and have keys unlike the others', which would stretch the range of
-their block (Hooper et al. 2024, KVQuant, arXiv 2401.18079).
+Block b holds the tokens s + b · g … s + b · g + g − 1 after the first s = `sinks`, g = `group_size`, as codes (see
+core/cache/coded.py). What no block holds stands in plain buffers, the first tokens first. The first tokens stay exact because
+they get most of the attention and have keys unlike the others', which would stretch the range of their block (Hooper et al.
+2024, KVQuant, arXiv 2401.18079).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Versions
-from core.cache.groups import grouped, packed, unpacked
+from core.attention.mask import Reach
+from core.cache.base import Buffers, Cache, Coded, Held, KeyValues, Layout, Slots, Versions
+from core.cache.coded import CodedBlocks, CodedForm
 from core.cache.table import QuantizedOptions
 from core.errors import RunFailed
 
 _LONGEST_DRAFT = 64  # rows of a pass that may be taken back
 _ALWAYS = 2**62
-_NARROWED = (1.0, 0.9, 0.8, 0.7)  # of the range of a token's values: outliers there matter less than all the others
-
-
-@dataclass(frozen=True)
-class _Form:
-    """How blocks are stored. channels: values that share a scale."""
-
-    bits: int
-    group: int
-    channels: int
-
-    def keys(self, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bytes, scales and zeros of k [G, blocks, g, D]."""
-        codes, scales, zeros = grouped(k.float().transpose(-1, -2), self.bits)
-        return packed(codes.transpose(-1, -2), self.bits), scales, zeros
-
-    def values(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bytes, scales and zeros of v [G, blocks, g, D]."""
-        shares = (1.0,) if self.bits == 8 else _NARROWED
-        codes, scales, zeros = grouped(self._split(v.float()), self.bits, shares)
-        return packed(codes.flatten(-2), self.bits), scales, zeros
-
-    def _split(self, v: Tensor) -> Tensor:
-        """[..., D] as [..., D / c, c]."""
-        return v.view(*v.shape[:-1], v.shape[-1] // self.channels, self.channels)
-
-    def plain_keys(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-        """[G, blocks · g, D] float32."""
-        numbers = unpacked(codes, self.bits, scales.shape[-1]).float()
-        return torch.addcmul(zeros.float()[:, :, None], numbers, scales.float()[:, :, None]).flatten(1, 2)
-
-    def plain_values(self, codes: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-        """[G, blocks · g, D] float32."""
-        numbers = self._split(unpacked(codes, self.bits, self.channels * scales.shape[-1]).float())
-        return torch.addcmul(zeros.float()[..., None], numbers, scales.float()[..., None]).flatten(-2).flatten(1, 2)
-
-
-class _Blocks:
-    """The closed blocks of one layer; see the layout above."""
-
-    def __init__(self, form: _Form, heads: int, sizes: tuple[int, int]) -> None:
-        self.form, self.closed = form, 0
-        self.arrays = self.encoded(*(torch.zeros(heads, 0, size) for size in sizes))
-
-    def close(self, k: Tensor, v: Tensor, room: int) -> None:
-        """Store the next blocks of k and v [G, blocks · g, D]; `room`: blocks to make room for where there is none."""
-        new = self.encoded(k, v)
-        end = self.closed + new[0].shape[1]
-        if end > self.arrays[0].shape[1]:
-            grown = [old.new_zeros(old.shape[0], max(end, room), *old.shape[2:]) for old in self.arrays]
-            for old, array in zip(self.arrays, grown, strict=True):
-                array[:, : self.closed] = old[:, : self.closed]
-            self.arrays = tuple(grown)
-        for array, part in zip(self.arrays, new, strict=True):
-            array[:, self.closed : end] = part
-        self.closed = end
-
-    def encoded(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """What stands for k and v [G, blocks · g, D]."""
-        k, v = (part.reshape(len(part), part.shape[1] // self.form.group, self.form.group, part.shape[2]) for part in (k, v))
-        return (*self.form.keys(k), *self.form.values(v))
-
-    def plain(self, arrays: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Keys and values [G, blocks · g, D] that `arrays` stand for."""
-        return self.form.plain_keys(*arrays[:3]).to(dtype), self.form.plain_values(*arrays[3:]).to(dtype)
-
-    @property
-    def held(self) -> tuple[Tensor, ...]:
-        return tuple(array[:, : self.closed] for array in self.arrays)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays)
 
 
 class Quantized(Cache):
@@ -114,16 +35,12 @@ class Quantized(Cache):
     def __init__(self, options: QuantizedOptions, layout: Layout) -> None:
         super().__init__(options, layout)
         self.group, self.residual, self.sinks = options.group_size, options.residual, options.sinks
-        self.closed = 0  # blocks that are stored
+        self.closed = self.encoded = 0  # blocks that are stored, and those whose codes are there already
         self.tail = Buffers(layout, min(layout.tokens, self._tail))
-        self.blocks = [
-            _Blocks(self._form(layer, options.bits), heads, layout.size(layer)) for layer, heads in enumerate(layout.kv_heads)
-        ]
+        layers = range(len(layout.kv_heads))
+        forms = [CodedForm.of(options.bits, self.group, layout.size(layer)) for layer in layers]
+        self.blocks = CodedBlocks(forms, layout.kv_heads)
         self._pass: tuple[Tensor, Versions | None, int] | None = None  # of the pass that has begun
-
-    def _form(self, layer: int, bits: int) -> _Form:
-        size, many = self.layout.size(layer)[1], 2 * self.group
-        return _Form(bits, self.group, size if size % many else many)
 
     @property
     def _tail(self) -> int:
@@ -138,13 +55,12 @@ class Quantized(Cache):
         positions, versions, twice = self._pass = self._pass or self._begun(len(k))
         start = self.length - self.closed * self.group
         self.tail.write(layer, start, k, v)
-        exact = tuple(part[layer][:, : start + len(k)] for part in (self.tail.keys, self.tail.values))
-        parts, blocks = [exact], self.blocks[layer]
+        exact = self.tail.keys[layer][:, : start + len(k)], self.tail.values[layer][:, : start + len(k)]
+        parts = [exact]
         if twice:
-            arrays = blocks.encoded(*(part[:, self.sinks : self.sinks + twice * self.group] for part in exact))
-            parts.insert(0, blocks.plain(arrays, self.layout.dtype))
-        if self.closed:
-            parts.insert(0, blocks.plain(blocks.held, self.layout.dtype))
+            self._encode(layer, exact, twice)
+        if self.closed + twice:
+            parts.insert(0, self.blocks.plain(layer, self.closed + twice, self.layout.dtype))
         keys, values = (torch.cat(part, dim=1) if len(part) > 1 else part[0] for part in zip(*parts, strict=True))
         return KeyValues(keys, values, positions, versions=versions)
 
@@ -155,6 +71,7 @@ class Quantized(Cache):
         if end - stored > self.tail.capacity:
             self.tail.resize(end - stored)
         twice = self._due(end - 1) - self.closed
+        self._make_room(self.closed + twice)
         exact = torch.arange(end - stored)
         exact = torch.where(exact < self.sinks, exact, exact + stored)
         positions = torch.cat((self.sinks + torch.arange(stored + twice * self.group), exact))
@@ -170,15 +87,40 @@ class Quantized(Cache):
         since[coded] = until[exact] = closes
         return Versions(since, until)
 
+    def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        """None for passes that bring tokens of a block which closes within them, and for long ones."""
+        full = all(reach.window is None or reach.window >= self.layout.tokens for reach in reaches)
+        if rows > min(self.residual, _LONGEST_DRAFT) or not full or self.layout.dtype == torch.float16:
+            return None
+        positions, _, twice = self._pass = self._begun(rows)
+        self._encode_all(twice)
+        start = self.length - self.closed * self.group
+        seen = tuple(self._due(self.length + row) * self.group for row in range(rows))
+        return Slots(start, start, self.tail, positions, Coded(self.blocks, seen, self.closed * self.group, self.sinks))
+
+    def _encode_all(self, count: int) -> None:
+        for layer, exact in enumerate(zip(self.tail.keys, self.tail.values, strict=True)):
+            if count:
+                self._encode(layer, exact, count)
+
+    def _encode(self, layer: int, exact: tuple[Tensor, Tensor], count: int) -> None:
+        """Put the first `count` blocks of the tail `exact` behind those that are stored."""
+        k, v = (part[:, self.sinks : self.sinks + count * self.group] for part in exact)
+        self.blocks.records[layer][:, self.closed : self.closed + count] = self.blocks.forms[layer].encoded(k, v)
+
+    def _make_room(self, due: int) -> None:
+        if due > self.blocks.capacity:
+            self.blocks.reserve(self._room(due), self.closed)
+
     def _close(self, due: int) -> None:
         """Move blocks from the tail into their stored form, until `due` are."""
-        count = (due - self.closed) * self.group
+        count = due - self.closed
         if count <= 0:
             return
-        for blocks, k, v in zip(self.blocks, self.tail.keys, self.tail.values, strict=True):
-            moved = slice(self.sinks, self.sinks + count)
-            blocks.close(k[:, moved], v[:, moved], self._room(due))
-        self.tail.drop(self.sinks, count, self.length - self.closed * self.group)
+        if due > self.encoded:
+            self._make_room(due)
+            self._encode_all(count)
+        self.tail.drop(self.sinks, count * self.group, self.length - self.closed * self.group)
         self.closed = due
 
     def _room(self, due: int) -> int:
@@ -188,6 +130,7 @@ class Quantized(Cache):
 
     def advance(self, count: int) -> None:
         super().advance(count)
+        self.encoded = self.closed + (self._pass[2] if self._pass else 0)
         self._pass = None
         if count > _LONGEST_DRAFT:
             self._close(self._due(self.length - 1))
@@ -202,23 +145,21 @@ class Quantized(Cache):
                 f"quantized are gone, and the last {self.residual} tokens of {length} must be exact"
             )
         self.length, self._pass = length, None
+        self.encoded = min(self.encoded, max(0, length - self.sinks) // self.group)
         if not length:
             self.closed = 0
-            for blocks in self.blocks:
-                blocks.closed = 0
 
     def held(self) -> Held:
         stored = self.closed * self.group
         places = torch.arange(self.length)
         coded = (places >= self.sinks) & (places < self.sinks + stored)
-        layer = next(layer for layer, heads in enumerate(self.layout.kv_heads) if heads)
-        each = 8 * sum(part.nbytes for part in self.blocks[layer].held) / max(1, stored)
-        numbers = self.layout.layer_nbytes(layer) / self.layout.dtype.itemsize
+        numbers = self.layout.token_nbytes / self.layout.dtype.itemsize
+        each = 8 * self.blocks.held_nbytes(1) / self.group
         return Held.alike(places, torch.where(coded, each / numbers, self.number_bits))
 
     @property
     def nbytes(self) -> int:
-        return self.tail.nbytes + sum(blocks.nbytes for blocks in self.blocks)
+        return self.tail.nbytes + self.blocks.nbytes
 
     @property
     def tokens(self) -> int:
@@ -227,4 +168,4 @@ class Quantized(Cache):
     @property
     def read_nbytes(self) -> int:
         exact = self.length - self.closed * self.group
-        return exact * self.layout.token_nbytes + sum(part.nbytes for blocks in self.blocks for part in blocks.held)
+        return exact * self.layout.token_nbytes + self.blocks.held_nbytes(self.closed)

@@ -40,6 +40,12 @@ def register_lanes() -> int:
     return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
 
 
+@cache
+def has_byte_products() -> bool:
+    """Whether one instruction multiplies bytes and sums each four products, in the widest registers."""
+    return bool(llvm.get_host_cpu_features().get("avx512vnni"))
+
+
 def _made(ir: str, path: Path) -> bytes:
     machine = _machine()
     module = llvm.parse_assembly(ir)

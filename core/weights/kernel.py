@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit
 
 from core.compiled.emitter import F16, F32, I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
-from core.compiled.jit import register_lanes
+from core.compiled.jit import has_byte_products, register_lanes
 
 MOST_ROWS = 8  # input rows of one pass over the matrix
 PLANES = {8: (8,), 7: (4, 2, 1), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,)}
@@ -121,17 +121,8 @@ class _Product:
                 address = e.b.add(x, e.b.add(e.b.mul(self.row_bytes, number(row)), number(4 * pair)))
                 value = e.b.bitcast(e.spread(e.load(address, I32, 4)), _PAIRS)
                 at = row * self.chains + pair % self.chains
-                sums[at] = e.b.add(sums[at], self._pair_sums(weight, value))
+                sums[at] = e.b.add(sums[at], pair_sums(e, weight, value))
         return [e.b.add(codes, number(self.unit_bytes)), e.b.add(x, number(2 * self.format.unit)), *sums]
-
-    def _pair_sums(self, a: Value, b: Value) -> Value:
-        """a₀b₀ + a₁b₁ in each of the sixteen lanes; one instruction on x86 (pmaddwd, or vpdpwssd with the sum)."""
-        build, wide = self.e.b, vector(I32, 2 * LANES)
-        products = build.mul(build.sext(a, wide), build.sext(b, wide))
-        halves = [
-            build.shuffle_vector(products, products, ir.Constant(VI32, list(range(start, 2 * LANES, 2)))) for start in (0, 1)
-        ]
-        return build.add(*halves)
 
     def _scaled(self, at: Value, group: Value, totals: list[Value], sums: list[list[Value]]) -> list[Value]:
         """Add the group's sums, scaled and offset, to the totals of every row."""
@@ -148,6 +139,24 @@ class _Product:
                 total = e.fma(offset, e.spread(self._of_row(e.x_shares, row, group, F32)), total)
             scaled.append(total)
         return scaled
+
+
+def pair_sums(e: Emitter, a: Value, b: Value) -> Value:
+    """a₀b₀ + a₁b₁ in each of the sixteen lanes; one instruction on x86 (pmaddwd, or vpdpwssd with the sum)."""
+    build, wide = e.b, vector(I32, 2 * LANES)
+    products = build.mul(build.sext(a, wide), build.sext(b, wide))
+    halves = [build.shuffle_vector(products, products, ir.Constant(VI32, list(range(start, 2 * LANES, 2)))) for start in (0, 1)]
+    return build.add(*halves)
+
+
+def byte_sums(e: Emitter, total: Value, codes: Value, digits: Value) -> Value:
+    """total + a₀b₀ + a₁b₁ + a₂b₂ + a₃b₃ in each of the sixteen lanes, a the bytes of `codes`, b those of `digits`, signed."""
+    if has_byte_products():
+        return e.call("llvm.x86.avx512.vpdpbusd.512", VI32, total, codes, digits)
+    eight = constant(_PAIRS, 8)
+    codes, digits = (e.b.bitcast(x, _PAIRS) for x in (codes, digits))
+    low = pair_sums(e, e.b.and_(codes, constant(_PAIRS, 0xFF)), e.b.ashr(e.b.shl(digits, eight), eight))
+    return e.b.add(total, e.b.add(low, pair_sums(e, e.b.lshr(codes, eight), e.b.ashr(digits, eight))))
 
 
 def unpacked_pairs(e: Emitter, format: Format, codes: Value) -> list[Value]:

@@ -15,7 +15,7 @@ from core.compiled.jit import callable_at
 from core.compiled.numbers import rounded
 from core.weights.kernel import Format, scale_of, unpacked_pairs
 
-_ARGUMENTS = 9
+UNPACKER_ARGUMENTS = 9
 
 
 def unpacked(
@@ -28,7 +28,7 @@ def unpacked(
     """
     size = len(codes) * LANES, groups * width
     values = _room(*size, dtype) if passing else torch.empty(size, dtype=dtype)
-    run = callable_at(unpacker(form, dtype), _ARGUMENTS)
+    run = callable_at(unpacker(form, dtype), UNPACKER_ARGUMENTS)
     addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, values.data_ptr()
     shape = groups, width // form.unit, values.shape[1] * dtype.itemsize
     crew(torch.get_num_threads()).share(len(codes), lambda first, last: run(*addresses, *shape, first, last))

@@ -16,6 +16,7 @@ from core.bench.run import Progress
     [
         (["--engines", "vllm"], "--engines: there is no engine 'vllm'"),
         (["--weights", "awq"], "--weights: there is no technique 'awq'"),
+        (["--caches", "infinite"], "--caches: there is no technique 'infinite'"),
         (["--contexts", "128,many"], "--contexts 128,many: write whole numbers"),
         (["--contexts", "8192"], "the model takes 8192 in all"),
         (["--tokens", "1"], "--tokens: 1 is out of range, 8 to 4,096"),

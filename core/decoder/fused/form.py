@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from core.attention.coded_kernel import has_kernels
 from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Mechanism
-from core.cache.base import Slots
+from core.cache.base import Coded, Slots
 from core.decoder.feed_forward import Gated
 from core.decoder.linear import Linear
 from core.decoder.model import Attention, Block, Decoder
@@ -13,8 +14,12 @@ from core.decoder.probe import Probe
 
 
 def attends_plainly(decoder: Decoder) -> bool:
-    """Whether every layer norms no whole rows of heads, clips nothing, caches no latent, and has biases at q, k and v alone."""
-    return not decoder.traits.clip_qkv and all(_is_plain(block.attention) for block in decoder.blocks)
+    """Whether every layer norms no whole rows of heads, clips nothing, caches no latent, and has biases at q, k and v alone.
+
+    Kernels take the numbers of a head two by two.
+    """
+    even = decoder.traits.head_size % 2 == 0
+    return even and not decoder.traits.clip_qkv and all(_is_plain(block.attention) for block in decoder.blocks)
 
 
 def _is_plain(attention: Attention) -> bool:
@@ -44,7 +49,14 @@ def inside_of(context: Context, rows: int, probe: Probe) -> tuple[tuple[Reach | 
     seen = [reach for reach in inside if reach is not None]
     shows = not (probe.attention_layers and context.cache.by_head)
     slots = context.cache.slots(rows, seen) if seen and shows else None
-    return (inside if slots is not None else (None,) * len(inside)), slots
+    if slots is None or not _is_known(slots.coded):
+        return (None,) * len(inside), None
+    return inside, slots
+
+
+def _is_known(coded: Coded | None) -> bool:
+    """Whether there are kernels for its blocks."""
+    return coded is None or (len(set(coded.blocks.forms)) == 1 and has_kernels(coded.blocks.forms[0]))
 
 
 def _reach_inside(mechanism: Mechanism, shown: bool) -> Reach | None:

@@ -48,7 +48,7 @@ class Prompt:
         probe.start()
         x = self.decoder.embedded(tokens, context, probe)
         rows, (inside, slots) = context.rows(len(tokens), probe), inside_of(context, len(tokens), probe)
-        if slots is not None and slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize:
+        if slots is not None and (slots.coded or slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize):
             inside = (None,) * len(inside)
         h = self._moved(x, None, None, self.decoder.blocks[0].before_attention)
         probe.lap("norm")

@@ -13,9 +13,10 @@ def _integers(names: str) -> list[tuple[str, type]]:
 PART = np.dtype(_integers("function codes scales offsets groups units blocks first_row"))
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
-# norms are 0 where there are none. attends_outside and feeds_outside: whether Python computes its attention, its feed-forward.
+# norms are 0 where there are none. records: of coded blocks. attends_outside and feeds_outside: whether Python computes its
+# attention, its feed-forward.
 LAYER = np.dtype(
-    _integers("qkv out gate_up down end keys values kv_heads cos sin half sinks window biases q_norm k_norm")
+    _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window biases q_norm k_norm")
     + _integers("attends_outside feeds_outside")
 )
 NO_WINDOW = 1 << 60
@@ -27,13 +28,16 @@ NORM, ATTENTION, FFN, HEAD, NOW, TURN = range(6)
 COUNTS = 8  # as many as fill a cache line
 PHASES = ("norm", "attention", "ffn", "head")
 
-# What stays from pass to pass: see Table in core/decoder/fused/table.py.
+# What stays from pass to pass: see Table in core/decoder/fused/table.py. group, record_size: tokens and bytes of a coded block;
+# coded_scores is 0 where the cache has none.
 MODEL = np.dtype(
     _integers(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
     )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
-    + _integers("norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn")
+    + _integers(
+        "coded_scores coded_mix group record_size norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"
+    )
     + [(name, np.float32) for name in ("eps", "scale", "cap", "residual")]
 )
 
@@ -44,8 +48,11 @@ MODEL = np.dtype(
 # of `seen` a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS].
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
-# before the first time. abandoned: Python failed, and threads are to return.
+# before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
+# core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
+# `blocks` of them. folded [threads, folded_size] bytes: room for their kernels.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen capture meeting counts private rows head_rows threads")
     + _integers("private_size slots kv_bytes capacity slot end position left abandoned")
+    + _integers("coded stored exact blocks folded folded_size")
 )

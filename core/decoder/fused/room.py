@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attention.coded_kernel import room_nbytes
 from core.attention.kernel import CHUNK
-from core.cache.base import Slots
+from core.cache.base import Coded, Slots
 from core.decoder.fused.attention import ROOM
 from core.decoder.fused.records import COUNTS, PASS
 from core.decoder.fused.table import Table
@@ -20,7 +21,8 @@ class Room:
 
     def __init__(self, table: Table, rows: int, threads: int) -> None:
         m = {name: int(table.model[name][0]) for name in table.model.dtype.names or ()}
-        self.rows, self.heads, self.head_size = rows, m["query_heads"], m["head_size"]
+        self.rows, self.heads, self.head_size, self._threads = rows, m["query_heads"], m["head_size"], threads
+        self._queries = min(rows, MOST_ROWS) * self.heads // max(1, int(table.layers["kv_heads"].min()))
         widths = {
             "qkv": m["qkv_width"], "queries": self.heads * self.head_size, "wide": m["wide_width"],
             "inner": m["ffn_width"], "output": m["output_width"],
@@ -32,12 +34,13 @@ class Room:
         self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
         self.seen = np.empty((0, self.heads, rows, 0), np.float32)
+        self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
         self.record = np.zeros(1, PASS)
         self._fill(rows=rows, threads=threads, private_size=private_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
-        self._fill(**{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "counts")})
+        self._fill(**{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "counts", "coded")})
         width = m["width"]
         self.normed = torch.from_numpy(self.private[0, 4 * rows * width : 8 * rows * width].view(np.float32)).view(rows, width)
         self.output = torch.from_numpy(self._arrays["output"])[:, :width]
@@ -51,13 +54,25 @@ class Room:
         self.capture[captured] = np.arange(len(captured))
         self._fill(x=x.ctypes.data, logits=logits.ctypes.data, head_rows=len(logits), position=position, left=-1, abandoned=0)
         if slots is not None:
-            self._make_room(slots.end + len(x), len(captured))
+            shown = slots.end + len(x)
+            if slots.coded is not None:
+                self._take_coded(slots.coded)
+                shown += slots.coded.seen[-1]
+            self._make_room(shown, len(captured))
             self._fill(
                 mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data,
-                slots=slots.end + len(x), kv_bytes=slots.buffers.keys[0].itemsize,
+                slots=shown, kv_bytes=slots.buffers.keys[0].itemsize,
                 capacity=slots.buffers.capacity, slot=slots.first, end=slots.end,
             )  # fmt: skip
         return self.record
+
+    def _take_coded(self, coded: Coded) -> None:
+        nbytes = room_nbytes(coded.blocks.forms[0], self._queries)
+        if self.folded.shape[1] < nbytes:
+            self.folded = np.empty((self._threads, nbytes), np.uint8)
+            self._fill(folded=self.folded.ctypes.data, folded_size=self.folded.shape[1])
+        self.coded[:] = coded.seen
+        self._fill(stored=coded.stored, exact=coded.exact, blocks=coded.blocks.capacity)
 
     def projected(self, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """q [T, H, D], k and v [T, G, D] of a layer that attends outside."""
@@ -70,10 +85,10 @@ class Room:
             self.record[name] = value
 
     def _make_room(self, slots: int, captured: int) -> None:
-        """For the chunks of `slots` slots."""
-        if len(self.mixed) * CHUNK < slots:
-            self.mixed, self.stats = (
-                np.empty((2 * slots // CHUNK + 1, *part.shape[1:]), np.float32) for part in (self.mixed, self.stats)
-            )
+        """For the chunks of `slots` slots and tokens of blocks, of which one each of blocks, of sinks and of others is partly
+        filled."""
+        chunks = slots // CHUNK + 4
+        if len(self.mixed) < chunks:
+            self.mixed, self.stats = (np.empty((2 * chunks, *part.shape[1:]), np.float32) for part in (self.mixed, self.stats))
         if captured:
             self.seen = np.zeros((captured, self.heads, self.rows, slots), np.float32)

@@ -16,7 +16,8 @@ from torch import Tensor
 from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Rows
-from core.cache.base import Buffers, Slots
+from core.cache.base import Buffers, Coded, Slots
+from core.cache.coded import CodedBlocks
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.fused.form import inside_of
@@ -35,8 +36,7 @@ class _Run:
     """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`."""
 
     inside: tuple[Reach | None, ...]  # of each layer that attends in compiled code, over these buffers
-    buffers: Buffers | None
-    capacity: int
+    places: tuple[list[Tensor] | None, ...]  # of keys and of coded blocks, which a cache replaces when it moves them
     tables: tuple[int, ...]  # addresses of cosines
     model: np.ndarray
     layers: np.ndarray
@@ -120,16 +120,18 @@ class Fused:
         """Made once for a run, and again when its buffers or the tables of rotations grow."""
         run, tables = self._runs.get(context), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
         buffers = None if slots is None else slots.buffers
-        now = inside, buffers, 0 if buffers is None else buffers.capacity, tables
-        if run is None or (run.inside, run.buffers, run.capacity, run.tables) != now:
-            layers = self._layers(inside, buffers)
-            model = self.table.for_cache(torch.float32 if buffers is None else buffers.keys[0].dtype)
+        blocks = None if slots is None or slots.coded is None else slots.coded.blocks
+        places = None if buffers is None else buffers.keys, None if blocks is None else blocks.records
+        if run is None or (run.inside, run.tables) != (inside, tables) or not _same(run.places, places):
+            layers = self._layers(inside, buffers, blocks)
+            dtype = torch.float32 if buffers is None else buffers.keys[0].dtype
+            model = self.table.for_cache(dtype, None if blocks is None else blocks.forms[0])
             model["layers"] = layers.ctypes.data
             outside = np.stack([layers["attends_outside"], layers["feeds_outside"]], axis=1)
-            run = self._runs[context] = _Run(*now, model, layers, tuple(np.flatnonzero(outside).tolist()))
+            run = self._runs[context] = _Run(inside, places, tables, model, layers, tuple(np.flatnonzero(outside).tolist()))
         return run
 
-    def _layers(self, inside: tuple[Reach | None, ...], buffers: Buffers | None) -> np.ndarray:
+    def _layers(self, inside: tuple[Reach | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
             layers["attends_outside"][index] = reach is None
@@ -137,10 +139,15 @@ class Fused:
                 layers["keys"][index], layers["values"][index] = buffers.addresses(index)
                 layers["sinks"][index] = reach.sinks
                 layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
+                layers["records"][index] = 0 if blocks is None else blocks.records[index].data_ptr()
             if block.attention.rope is not None:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
                 layers["sin"][index] = block.attention.rope.sin.data_ptr()
         return layers
+
+
+def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | None, ...]) -> bool:
+    return all(one is other for one, other in zip(places, others, strict=True))
 
 
 @contextmanager
@@ -158,8 +165,18 @@ def _threads_for(nbytes: int) -> Iterator[None]:
 def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:
     positions = slots.positions.int().numpy()
     for layer, weights in zip(layers, room.seen, strict=True):
-        probe.attention(layer, weights.astype(np.float16), positions)
+        probe.attention(layer, *_once(weights, positions, slots.coded))
     probe.lap("capture")
+
+
+def _once(weights: np.ndarray, positions: np.ndarray, coded: Coded | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [H, T, S] float16 and positions, those of tokens that are there as codes and exact added up."""
+    if coded is None or coded.seen[-1] == coded.stored:
+        return weights.astype(np.float16), positions
+    whole, codes = np.zeros((*weights.shape[:2], positions.max() + 1), np.float32), coded.seen[-1]
+    for part in (slice(codes), slice(codes, None)):  # neither has a position twice
+        whole[:, :, positions[part]] += weights[:, :, part]
+    return whole.astype(np.float16), np.arange(whole.shape[2], dtype=np.int32)
 
 
 def enabled() -> bool:

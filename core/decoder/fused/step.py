@@ -12,6 +12,7 @@ from numba import carray, cfunc, njit, types
 
 from core.decoder.fused import attention
 from core.decoder.fused.machine import array_at, barrier, call, floats, matrix, ticks
+from core.decoder.fused.placing import place_heads
 from core.decoder.fused.records import (
     AFTER_ATTENTION,
     AFTER_FFN,
@@ -115,7 +116,7 @@ def _project(m, p, own, layer, index):
     _norm(m, p, own, m.norm_before_attention, index, BEFORE_ATTENTION)
     _product(m, p, own, layer.qkv, layer.out, own.h, m.width, p.qkv, m.qkv_width, p.rows)
     _meet(p, own)
-    attention.place_heads(m, p, layer, floats(own.h, m.widest), own.thread)
+    place_heads(m, p, layer, floats(own.h, m.widest), own.thread)
     _meet(p, own)
 
 
@@ -127,7 +128,8 @@ def _attend(m, p, own, layer, index):
         rows = min(MOST_ROWS, p.rows - row)
         if row:
             _meet(p, own)
-        attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread)
+        folded = p.folded + own.thread * p.folded_size
+        attention.attend_in_chunks(m, p, layer, own.scores, folded, seen, row, rows, own.thread)
         _meet(p, own)
         attention.join_chunks(m, p, layer, row, rows, own.h)
         if seen >= 0:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
+from core.cache.coded import CodedForm
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
@@ -36,11 +38,14 @@ class Table:
         self._size(decoder, products)
         self._shape(decoder)
 
-    def for_cache(self, dtype: torch.dtype) -> np.ndarray:
-        """The record for a cache of this number format."""
+    def for_cache(self, dtype: torch.dtype, coded: CodedForm | None = None) -> np.ndarray:
+        """The record for a cache of this number format, and of coded blocks."""
         size = int(self.model["head_size"][0])
         model = self.model.copy()
         model["scores_kernel"], model["mix_kernel"] = scores_kernel(size, dtype), mix_kernel(size, dtype)
+        if coded is not None:
+            model["coded_scores"], model["coded_mix"] = coded_scores_kernel(coded), coded_mix_kernel(coded)
+            model["group"], model["record_size"] = coded.group, coded.nbytes
         return model
 
     def _point(self) -> None:

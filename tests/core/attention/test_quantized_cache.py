@@ -8,7 +8,6 @@ import torch
 from attending import CHUNKS, HEADS, KV_HEADS, SCALE, SIZE, TOKENS, attended, context_of, draws, site
 
 from core.cache.base import Layout
-from core.cache.groups import packed, unpacked
 from core.cache.quantized import Quantized
 from core.cache.table import QuantizedOptions
 from core.decoder.probe import Probe
@@ -69,15 +68,6 @@ def test_that_captured_weights_count_each_token_once() -> None:
     weights, positions, _ = probe.take_attention()[0]
     assert positions.tolist() == list(range(TOKENS))
     assert np.abs(weights.astype(float).sum(-1) - 1).max() < 1e-2
-
-
-@pytest.mark.parametrize("bits", [8, 4, 2])
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_that_packed_codes_come_back(bits: int, size: int) -> None:
-    codes = torch.randint(0, 2**bits, (3, 5, size), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    held = packed(codes, bits)
-    assert held.shape[-1] == -(-size * bits // 8)
-    assert torch.equal(unpacked(held, bits, size), codes)
 
 
 def test_that_bytes_are_those_of_codes_scales_and_the_exact_tail() -> None:

@@ -52,6 +52,27 @@ def test_that_formats_of_weights_are_read_with_their_first_option() -> None:
     assert columns[2].settings == ("weights.name=rtn", "weights.bits=8")
 
 
+def test_that_caches_stand_beside_the_first_format_of_weights() -> None:
+    columns = columns_of(["local", "transformers"], ["cast:bfloat16", "rtn:8"], ["quantized:8", "rolling"])
+    labels = ["cast:bfloat16", "rtn:8", "cast:bfloat16, quantized:8", "cast:bfloat16, rolling", "transformers"]
+    assert [column.label for column in columns] == labels
+    assert columns[2].settings == ("weights.name=cast", "weights.dtype=bfloat16", "cache.name=quantized", "cache.bits=8")
+
+
+@pytest.mark.parametrize(
+    ("weights", "cache", "complaint"),
+    [
+        (["native"], "infinite", "--caches: there is no technique 'infinite'; the techniques are off, dynamic"),
+        (["native"], "dynamic:4", "--caches dynamic:4: dynamic has nothing to set"),
+        (["native"], "quantized:5", "5"),
+        ([], "quantized:8", "--caches: name at least one of --weights"),
+    ],
+)
+def test_that_a_cache_that_cannot_be_measured_is_refused(weights: list[str], cache: str, complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        columns_of(["local"], weights, [cache])
+
+
 def test_that_llama_cpp_is_measured_with_and_without_flash_attention() -> None:
     assert [column.engine for column in columns_of(["llama.cpp"], [])] == ["llama.cpp", "llama.cpp"]
 

@@ -43,6 +43,19 @@ def test_that_a_child_measures_this_programs_engine(child: Child) -> None:
     assert 0 < rows["one"] < 5 * rows["several"]
 
 
+def test_that_a_quantized_cache_is_measured_like_any_other(child: Child) -> None:
+    path = resolve("default")
+    job = {"model": str(path), "threads": 1, "room": 128, "settings": ["cache.name=quantized", "cache.bits=8"]}
+    child.ask(do="memory", job=job, prompt=prompt_ids(path, 16))
+    loaded = child.ask(do="load", job=job, prompt=prompt_ids(path, 80))
+    assert loaded["kv_bytes"] == 2 * 30 * 3 * 64 * (8 + (32 / 32 + 32 / 64) / 2) // 8
+    child.ask(do="prefill", context=80)
+    child.ask(do="decode", context=80, tokens=40)
+    first, again = (child.ask(do="decode", context=80, tokens=40) for _ in range(2))
+    assert len(first["ids"]) == 40
+    assert first["ids"] == again["ids"]
+
+
 def test_that_a_child_says_what_it_cannot_load(child: Child, tmp_path: Path) -> None:
     job = {"model": str(tmp_path / "absent.gguf"), "threads": 1, "room": 64, "settings": []}
     with pytest.raises(RunFailed, match=r"absent\.gguf: no such file"):
@@ -77,9 +90,18 @@ class Counting(Adapter):
         del self.held[length:]
 
 
-@pytest.fixture
-def counting() -> Tasks:
-    loaded = Tasks(Counting)
+class Forgetful(Counting):
+    """Goes back to the beginning alone."""
+
+    def trim(self, length: int) -> None:
+        if 0 < length < len(self.held):
+            raise RunFailed("gone")
+        super().trim(length)
+
+
+@pytest.fixture(params=[Counting, Forgetful])
+def counting(request: pytest.FixtureRequest) -> Tasks:
+    loaded = Tasks(request.param)
     loaded.answer({"do": "load", "job": {"model": "", "threads": 1, "room": 99, "settings": []}, "prompt": list(range(20))})
     return loaded
 
@@ -91,7 +113,8 @@ def test_that_decoding_starts_from_the_prompt_each_time_whatever_was_measured_be
     assert decoded["ids"] == list(range(13, 22))
     engine = counting._engine
     assert isinstance(engine, Counting)
-    assert engine.held == list(range(12))
+    assert engine.held == list(range(12))[: counting._held]
+    assert counting._held == (0 if isinstance(engine, Forgetful) else 12)
 
 
 def test_that_an_engine_that_is_slow_decodes_fewer_tokens(counting: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:

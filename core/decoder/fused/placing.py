@@ -1,0 +1,78 @@
+"""Queries, keys and values of the compiled step, placed where attention finds them: threads divide heads."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from core.decoder.fused.machine import array_at, floats, matrix, narrow
+from core.decoder.fused.vectors import FAST, norm, rotate
+from core.weights.kernel import MOST_ROWS
+
+
+@njit(nogil=True, fastmath=FAST)
+def place_heads(m, p, layer, room, thread):
+    """Queries and keys are biased, normed and rotated, keys and values written into the cache.
+
+    For a layer that attends outside, all stay where they are.
+    """
+    size, heads, kv_heads = m.head_size, m.query_heads, layer.kv_heads
+    shared = heads // kv_heads
+    qkv = matrix(p.qkv, p.rows, m.qkv_width)
+    items = heads + kv_heads
+    for head in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+        for row in range(p.rows):
+            part = qkv[row, head * size : (head + 1) * size]
+            if layer.biases:
+                _add(part, floats(layer.biases + 4 * head * size, size))
+            if head < heads:
+                index = _query(p, heads, shared, head, row)
+                target = part if layer.attends_outside else floats(p.queries + 4 * index * size, size)
+                _turn(part, layer.q_norm, m.eps, layer, p.position + row, target)
+                continue
+            key = part if layer.attends_outside else room[:size]
+            _turn(part, layer.k_norm, m.eps, layer, p.position + row, key)
+            values = qkv[row, (head + kv_heads) * size : (head + kv_heads + 1) * size]
+            if layer.biases:
+                _add(values, floats(layer.biases + 4 * (head + kv_heads) * size, size))
+            if not layer.attends_outside:
+                at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
+                _write(key, layer.keys + at, p.kv_bytes)
+                _write(values, layer.values + at, p.kv_bytes)
+
+
+@njit(nogil=True)
+def _query(p, heads, shared, head, row):
+    """The place of a query: by group of rows, KV head, row and query head."""
+    first = row // MOST_ROWS * MOST_ROWS
+    rows = min(MOST_ROWS, p.rows - first)
+    return heads * first + (head // shared * rows + row - first) * shared + head % shared
+
+
+@njit(nogil=True, fastmath=FAST)
+def _add(vector, bias):
+    for i in range(len(vector)):
+        vector[i] += bias[i]
+
+
+@njit(nogil=True, fastmath=FAST)
+def _turn(source, norm_weight, eps, layer, position, target):
+    """target = source, normed where the family norms heads, and rotated to `position`."""
+    if norm_weight:
+        norm(source, floats(norm_weight, len(source)), eps, target)
+    else:
+        target[:] = source
+    if layer.half:
+        at = 4 * position * layer.half
+        rotate(target, floats(layer.cos + at, layer.half), floats(layer.sin + at, layer.half))
+
+
+@njit(nogil=True, fastmath=FAST)
+def _write(source, address, kv_bytes):
+    """Into the cache, in its number format: float32 or bfloat16."""
+    if kv_bytes == 4:
+        floats(address, len(source))[:] = source
+    else:
+        target = carray(array_at(address), (len(source),), np.uint16)
+        for i in range(len(source)):
+            target[i] = narrow(source[i], target[0])

@@ -1,0 +1,45 @@
+"""Records of coded blocks against codes, scales and zeros as they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.cache.coded import CodedBlocks, CodedForm
+from core.cache.groups import grouped
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SHARES = {8: (1.0,), 4: (1.0, 0.9, 0.8, 0.7), 2: (1.0, 0.9, 0.8, 0.7)}
+
+
+def coded(x: torch.Tensor, bits: int, shares: tuple[float, ...] = (1.0,)) -> torch.Tensor:
+    """Groups [..., n] as they come out of their codes."""
+    codes, scales, zeros = grouped(x, bits, shares)
+    return codes.float() * scales.float()[..., None] + zeros.float()[..., None]
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("group", [2, 16, 32])
+@pytest.mark.parametrize("sizes", [(1, 1), (7, 12), (64, 64), (24, 0)])
+def test_that_a_record_stands_for_the_numbers_of_its_codes(bits: int, group: int, sizes: tuple[int, int]) -> None:
+    form, generator = CodedForm.of(bits, group, sizes), torch.Generator().manual_seed(1)
+    k, v = (torch.randn(2, 3 * group, size, generator=generator) for size in sizes)
+    records = form.encoded(k, v)
+    assert records.shape == (2, 3, form.nbytes)
+    keys, values = form.plain(records, torch.float32)
+    expected = coded(k.view(2, 3, group, -1).transpose(2, 3), bits).transpose(2, 3).flatten(1, 2)
+    assert torch.allclose(keys, expected, atol=1e-6)
+    split = v.view(2, 3 * group, sizes[1] // form.channels, form.channels)
+    assert torch.allclose(values, coded(split, bits, SHARES[bits]).flatten(2), atol=1e-6)
+
+
+def test_that_blocks_keep_what_they_hold_when_they_grow() -> None:
+    form = CodedForm.of(4, 16, (8, 8))
+    blocks = CodedBlocks([form, form], (2, 0))
+    blocks.reserve(2, 0)
+    blocks.records[0].random_(0, 255)
+    before = blocks.records[0].clone()
+    blocks.reserve(5, 2)
+    assert torch.equal(blocks.records[0][:, :2], before)
+    assert [tuple(part.shape) for part in blocks.records] == [(2, 5, form.nbytes), (0, 5, form.nbytes)]
+    assert blocks.nbytes == blocks.held_nbytes(5) == 2 * 5 * form.nbytes
