@@ -28,6 +28,7 @@ class EngineClient:
 
     def __init__(self, factories: Factories = ENGINE) -> None:
         self._factories = factories
+        self._flush_every = 0.03
         self._last_job = 0
         self._reset()
 
@@ -57,9 +58,20 @@ class EngineClient:
         return None if self._started is None else self._started.pid
 
     @property
+    def flush_every(self) -> float:
+        """Seconds between two batches of events: fewer take less of the processor."""
+        return self._flush_every
+
+    @flush_every.setter
+    def flush_every(self, seconds: float) -> None:
+        self._flush_every = seconds
+        if self._started is not None:
+            self._started.wishes.flush_every = seconds
+
+    @property
     def _link(self) -> EngineLink:
         if self._started is None:
-            self._started = EngineLink(self._factories)
+            self._started = EngineLink(self._factories, self._flush_every)
         return self._started
 
     def submit(self, job: Job) -> int:
@@ -75,7 +87,7 @@ class EngineClient:
         """Stop every job submitted so far; a process that has not done so within two seconds is ended."""
         if not self._open:
             return
-        self._link.stop_number = self._last_job
+        self._link.wishes.stop_number = self._last_job
         if self._ready:
             self._stop_by = self._stop_by or monotonic() + STOP_WITHIN
         else:
@@ -123,7 +135,7 @@ class EngineClient:
         self._column = message.column
         if isinstance(message.event, JobEnded):
             self._open.remove(message.job)
-            if all(number > self._link.stop_number for number in self._open):
+            if all(number > self._link.wishes.stop_number for number in self._open):
                 self._stop_by = None
         return True
 

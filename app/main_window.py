@@ -87,8 +87,8 @@ class Window(QMainWindow):
         self.prompt.set_inspect(session.inspect)
         self.prompt.set_max_new_tokens(session.configs[0].run.max_new_tokens)
         self.header.repeats.setValue(session.repeats)
+        self._show_runs()  # before the plan, which the docks draw where there is no run
         self.show_model()
-        self._show_runs()
 
     def show_traces(self, traces: Sequence[Trace]) -> None:
         """Recorded runs side by side, in place of what is open. Raises BadInput while a run goes on."""
