@@ -23,7 +23,7 @@ POLL_FOR = 0.01  # seconds of unpacking in one poll
 class EngineClient:
     """One engine process at a time, started with the first poll or job, so that a window that opens has the processor first.
 
-    death: why the process ended, in one sentence; empty while it lives.
+    death: why the process ended, in one sentence; empty while it lives. behind: whether the last poll left something.
     """
 
     def __init__(self, factories: Factories = ENGINE) -> None:
@@ -41,6 +41,7 @@ class EngineClient:
         self._column = 0  # whose event came last: an error of the process is told there
         self._stop_by: float | None = None
         self._overdue = False
+        self.behind = False
         self.death = ""
 
     @property
@@ -99,7 +100,7 @@ class EngineClient:
         said, self._withdrawn = self._withdrawn, []
         if self.death:
             return said
-        until = monotonic() + POLL_FOR
+        until, self.behind = monotonic() + POLL_FOR, False
         while monotonic() < until:
             message = next(self._incoming, None)
             if message is not None:
@@ -108,6 +109,7 @@ class EngineClient:
                 self._incoming = _unpacked(batch)
             else:
                 return said + self._unheard()
+        self.behind = True
         return said
 
     def restart(self) -> None:

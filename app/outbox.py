@@ -21,7 +21,8 @@ class Outbox:
     """A queue and the thread that empties it.
 
     A batch is pickles one after another with one memo, so that classes and field names are looked up once in it. The first
-    batch after a pause goes at once. pause: seconds between two batches, as the window wants it at the time.
+    batch after a pause goes at once. pause: seconds after a batch in which more gathers, as the window wants it at the time;
+    there is none while more waits than a batch holds.
     """
 
     def __init__(self, connection: Connection, pause: Callable[[], float]) -> None:
@@ -36,8 +37,10 @@ class Outbox:
         """A reader that has gone, or a message that cannot be packed, ends the process: nobody would hear of its work."""
         try:
             while True:
-                self._connection.send_bytes(self._batch())
-                time.sleep(self._pause())
+                batch = self._batch()
+                self._connection.send_bytes(batch)
+                if len(batch) < LARGEST_BATCH:
+                    time.sleep(self._pause())
         except BrokenPipeError:
             os._exit(0)
         except Exception:

@@ -17,6 +17,7 @@ from core.models.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from app.main_window import Window
 
+
 @dataclass(frozen=True)
 class Pace:
     """How much of the processor the window takes while a job runs.
@@ -41,7 +42,8 @@ class Pulse:
     """Beats five times a second, and while a job runs at the pace that the processor has time for.
 
     Where a run that writes has the whole processor, the pace is sparing: the threads of a decode step wait for each other, so
-    that work on one core holds up all of them. A run is taken to be like the one before it until its load is measured.
+    that work on one core holds up all of them. It stays swift where events come faster than they are taken in. A run is taken
+    to be like the one before it until its load is measured.
     """
 
     def __init__(self, window: Window) -> None:
@@ -94,8 +96,8 @@ class Pulse:
         """Look once."""
         window = self._window
         update = window.runner.drain()
-        if update.first_token and self._full:
-            self._keep(SPARING)
+        if window.is_busy():
+            self._keep(SPARING if self._full and self._writes() and not window.engine.behind else SWIFT)
         if update.columns or update.finished:
             window.follow_runs(update.first_token)
         for error in update.errors:
@@ -122,9 +124,11 @@ class Pulse:
 
     def _follow_load(self) -> None:
         self._load.measure()
-        if any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces):
+        if self._writes():
             self._full = self._load.share > FULL
-            self._keep(SPARING if self._full else SWIFT)
+
+    def _writes(self) -> bool:
+        return any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)
 
     def _keep(self, pace: Pace) -> None:
         if self._timer.interval() != pace.beat_ms:  # setting it begins the time anew

@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray, njit
 
 from core.attention.kernel import CHUNK, TOGETHER
-from core.decoder.fused.machine import array_at, call, float_to_bits, floats, matrix, narrow
+from core.decoder.fused.machine import array_at, call, float_to_bits, floats, half_bits, matrix, narrow
 from core.decoder.fused.vectors import FAST, norm, rotate
 from core.weights.kernel import MOST_ROWS
 
@@ -141,13 +141,14 @@ def _weigh(m, p, layer, scores, seen, first_row, head, slot, stop, line, queries
             p.stats + 8 * (line + query),
         ))  # fmt: skip
         if seen >= 0:
-            shown = _shown(m, p, seen, head * shared + query % shared, row)
-            shown[slot : slot + stop] = floats(scores + 4 * query * ROOM, stop)
+            weights = floats(p.seen + 4 * _place_of(m, p, seen, head * shared + query % shared, row), p.slots)
+            weights[slot : slot + stop] = floats(scores + 4 * query * ROOM, stop)
 
 
 @njit(nogil=True)
-def _shown(m, p, seen, head, row):
-    return floats(p.seen + 4 * ((seen * m.query_heads + head) * p.rows + row) * p.slots, p.slots)
+def _place_of(m, p, seen, head, row):
+    """The first of a row's weights, in `p.seen` and in `p.shown`."""
+    return ((seen * m.query_heads + head) * p.rows + row) * p.slots
 
 
 @njit(nogil=True)
@@ -164,8 +165,8 @@ def join_chunks(m, p, layer, first_row, rows, out):
 
 @njit(nogil=True, fastmath=FAST)
 def show_weights(m, p, layer, seen, first_row, rows, thread):
-    """Make this thread's share of what was seen of chunks the weights over all of them."""
-    of_sinks, start, chunks = chunks_of(p, layer, first_row, rows)[3:]
+    """Make this thread's share of what was seen of chunks the weights over all of them, as float16."""
+    _, _, stop, of_sinks, start, chunks = chunks_of(p, layer, first_row, rows)
     shared, lines = m.query_heads // layer.kv_heads, m.query_heads * MOST_ROWS
     stats = carray(array_at(p.stats), (chunks, lines, 2), np.float32)
     for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):
@@ -173,7 +174,10 @@ def show_weights(m, p, layer, seen, first_row, rows, thread):
             line = (head // shared * rows + row) * shared + head % shared
             peak = stats[:, line, 0].max()
             total = (np.exp(stats[:, line, 0] - peak) * stats[:, line, 1]).sum()
-            shown = _shown(m, p, seen, head, first_row + row)
+            place = _place_of(m, p, seen, head, first_row + row)
+            weights, shown = floats(p.seen + 4 * place, stop), carray(array_at(p.shown + 2 * place), (stop,), np.uint16)
             for index in range(chunks):
                 slot = (index if index < of_sinks else index - of_sinks + start) * CHUNK
-                shown[slot : slot + CHUNK] *= np.exp(stats[index, line, 0] - peak) / total
+                share = np.float32(np.exp(stats[index, line, 0] - peak) / total)
+                for i in range(slot, min(slot + CHUNK, stop)):
+                    shown[i] = half_bits(weights[i] * share)

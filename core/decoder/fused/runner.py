@@ -156,9 +156,9 @@ def _threads_for(nbytes: int) -> Iterator[None]:
 
 
 def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:
-    positions = slots.positions.int().numpy()
-    for layer, weights in zip(layers, room.seen, strict=True):
-        probe.attention(layer, weights.astype(np.float16), positions)
+    positions = slots.positions.numpy().astype(np.int32)
+    for layer, weights in zip(layers, room.shown, strict=True):
+        probe.attention(layer, weights, positions)
     probe.lap("capture")
 
 
