@@ -28,7 +28,7 @@ class EngineClient:
 
     def __init__(self, factories: Factories = ENGINE) -> None:
         self._factories = factories
-        self._flush_every = 0.03
+        self._flush_every = 0.02
         self._last_job = 0
         self._reset()
 

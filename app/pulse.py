@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 class Pace:
     """How much of the processor the window takes while a job runs.
 
-    beat_ms: between two looks at the engine. flush_every: seconds between two batches of events. rest: a refresh of a dock is
-    followed by so many times its own length without one.
+    beat_ms: between two looks at the engine. flush_every: seconds between two batches of events, less than that so that every
+    look finds one. say_every: seconds between two changes of the status line. rest: a refresh of a dock is followed by so
+    many times its own length without one.
     """
 
     beat_ms: int
     flush_every: float
+    say_every: float
     rest: int
 
 
-SWIFT = Pace(28, 0.03, 40)  # a little over thirty frames a second
-SPARING = Pace(120, 0.1, 120)
+SWIFT = Pace(28, 0.02, 0.25, 40)  # a little over thirty frames a second, and lines that can just be read
+SPARING = Pace(125, 0.1, 0.5, 160)
 IDLE_MS = 200
 FULL = 0.85  # share of the processor from which all that the window takes is taken from the engine
-SAY_EVERY = 0.25  # seconds between two changes of the status line: faster ones cannot be read
 
 
 class Pulse:
@@ -52,6 +53,7 @@ class Pulse:
         self._tokenizer: Tokenizer | None = None
         self._said_at = 0.0
         self._load = Load()
+        self._pace = SWIFT
         self._full = False  # whether the last run that wrote had the whole processor
         self._timer = QTimer(window, interval=IDLE_MS)
         self._timer.timeout.connect(self.beat)
@@ -109,7 +111,7 @@ class Pulse:
             self.job_ended()
         if update.ended:
             self.job_ended()
-        if not window.is_busy() or monotonic() - self._said_at > SAY_EVERY:
+        if not window.is_busy() or monotonic() - self._said_at > self._pace.say_every:
             self._said_at = monotonic()
             self._look_around()
 
@@ -131,6 +133,7 @@ class Pulse:
         return any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)
 
     def _keep(self, pace: Pace) -> None:
+        self._pace = pace
         if self._timer.interval() != pace.beat_ms:  # setting it begins the time anew
             self._timer.setInterval(pace.beat_ms)
         self._window.engine.flush_every = pace.flush_every
