@@ -34,7 +34,7 @@ class Pace:
 
 
 SWIFT = Pace(28, 0.02, 0.25, 40)  # a little over thirty frames a second, and lines that can just be read
-SPARING = Pace(125, 0.1, 0.5, 160)
+SPARING = Pace(200, 0.17, 0.5, 160)
 IDLE_MS = 200
 FULL = 0.85  # share of the processor from which all that the window takes is taken from the engine
 
