@@ -13,6 +13,7 @@ from PySide6.QtCore import Qt, QTimer
 from app.load import Load
 from app.models import pieces
 from core.models.tokenizer import Tokenizer
+from core.trace import Trace
 
 if TYPE_CHECKING:
     from app.main_window import Window
@@ -53,6 +54,7 @@ class Pulse:
         self._tokenizer: Tokenizer | None = None
         self._said_at = 0.0
         self._load = Load()
+        self._replaced: list[Trace | None] = []  # let go in a turn of their own: freeing a long run takes some frames
         self._pace = SWIFT
         self._full = False  # whether the last run that wrote had the whole processor
         self._timer = QTimer(window, interval=IDLE_MS)
@@ -106,7 +108,9 @@ class Pulse:
             window.messages.error(error)
         for trace in update.finished:
             window.keeper.keep(trace)
+        self._replaced = []
         if (show := window.opener.take()) is not None:
+            self._replaced = list(window.session.traces)
             window.attempt(show)
             self.job_ended()
         if update.ended:
