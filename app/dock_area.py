@@ -14,7 +14,6 @@ from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QTabWidget, QWi
 
 from app.dock_title import DockTitle
 
-REST = 40  # a refresh is followed by so many times its own length without one: what the docks take of the engine's cores
 LEAST_REST = 0.15  # seconds
 
 Place = Literal["left", "upper", "lower"]
@@ -32,7 +31,10 @@ class Dock:
 
 
 class DockArea:
-    """Left: configurations. Right: two stacks of tabs, one over the other."""
+    """Left: configurations. Right: two stacks of tabs, one over the other.
+
+    rest: a refresh is followed by so many times its own length without one, which is what the docks take of the processor.
+    """
 
     def __init__(self, window: QMainWindow, docks: Sequence[Dock]) -> None:
         self._window = window
@@ -48,7 +50,9 @@ class DockArea:
         )
         for area in (Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea):
             window.setTabPosition(area, QTabWidget.TabPosition.North)
+        self.rest = 40
         self._not_before = 0.0
+        self._turn = 0
         self.reset()
 
     def __iter__(self) -> Iterator[Dock]:
@@ -72,18 +76,23 @@ class DockArea:
         self._docks[name].widget.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def refresh(self, at_once: bool = False) -> None:
-        """Repaint what can be seen; as seldom as leaves the time to the streams and the engine, unless `at_once`."""
-        if at_once or monotonic() >= self._not_before:
-            began = monotonic()
-            for dock in self.visible():
-                if dock.refresh is not None:
-                    dock.refresh()
-            self._not_before = math.inf
-            QTimer.singleShot(0, self._window, partial(self._rest, began))  # when what was refreshed has been painted
+        """Repaint the next dock of those that can be seen, as seldom as leaves the time to the streams and the engine.
+
+        at_once: all of them, now.
+        """
+        if not at_once and monotonic() < self._not_before:
+            return
+        began = monotonic()
+        seen = [dock.refresh for dock in self.visible() if dock.refresh is not None]
+        self._turn += 1
+        for refresh in seen if at_once else seen[self._turn % max(1, len(seen)) :][:1]:
+            refresh()
+        self._not_before = math.inf
+        QTimer.singleShot(0, self._window, partial(self._rest, began))  # when what was refreshed has been painted
 
     def _rest(self, began: float) -> None:
         now = monotonic()
-        self._not_before = now + max(LEAST_REST, REST * (now - began))
+        self._not_before = now + max(LEAST_REST, self.rest * (now - began))
 
     def reset(self) -> None:
         """Every dock open and in its first place."""

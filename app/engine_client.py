@@ -23,11 +23,12 @@ POLL_FOR = 0.01  # seconds of unpacking in one poll
 class EngineClient:
     """One engine process at a time, started with the first poll or job, so that a window that opens has the processor first.
 
-    death: why the process ended, in one sentence; empty while it lives.
+    death: why the process ended, in one sentence; empty while it lives. behind: whether the last poll left something.
     """
 
     def __init__(self, factories: Factories = ENGINE) -> None:
         self._factories = factories
+        self._flush_every = 0.02
         self._last_job = 0
         self._reset()
 
@@ -40,6 +41,7 @@ class EngineClient:
         self._column = 0  # whose event came last: an error of the process is told there
         self._stop_by: float | None = None
         self._overdue = False
+        self.behind = False
         self.death = ""
 
     @property
@@ -57,9 +59,20 @@ class EngineClient:
         return None if self._started is None else self._started.pid
 
     @property
+    def flush_every(self) -> float:
+        """Seconds between two batches of events: fewer take less of the processor."""
+        return self._flush_every
+
+    @flush_every.setter
+    def flush_every(self, seconds: float) -> None:
+        self._flush_every = seconds
+        if self._started is not None:
+            self._started.wishes.flush_every = seconds
+
+    @property
     def _link(self) -> EngineLink:
         if self._started is None:
-            self._started = EngineLink(self._factories)
+            self._started = EngineLink(self._factories, self._flush_every)
         return self._started
 
     def submit(self, job: Job) -> int:
@@ -75,7 +88,7 @@ class EngineClient:
         """Stop every job submitted so far; a process that has not done so within two seconds is ended."""
         if not self._open:
             return
-        self._link.stop_number = self._last_job
+        self._link.wishes.stop_number = self._last_job
         if self._ready:
             self._stop_by = self._stop_by or monotonic() + STOP_WITHIN
         else:
@@ -87,7 +100,7 @@ class EngineClient:
         said, self._withdrawn = self._withdrawn, []
         if self.death:
             return said
-        until = monotonic() + POLL_FOR
+        until, self.behind = monotonic() + POLL_FOR, False
         while monotonic() < until:
             message = next(self._incoming, None)
             if message is not None:
@@ -96,6 +109,7 @@ class EngineClient:
                 self._incoming = _unpacked(batch)
             else:
                 return said + self._unheard()
+        self.behind = True
         return said
 
     def restart(self) -> None:
@@ -123,7 +137,7 @@ class EngineClient:
         self._column = message.column
         if isinstance(message.event, JobEnded):
             self._open.remove(message.job)
-            if all(number > self._link.stop_number for number in self._open):
+            if all(number > self._link.wishes.stop_number for number in self._open):
                 self._stop_by = None
         return True
 

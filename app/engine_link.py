@@ -17,12 +17,12 @@ _Task = tuple[int, Job]
 class EngineLink:
     """lost: the process has ended, and everything it said has been taken."""
 
-    def __init__(self, factories: engine_process.Factories) -> None:
+    def __init__(self, factories: engine_process.Factories, flush_every: float) -> None:
         context = multiprocessing.get_context("spawn")
         theirs, jobs = context.Pipe(duplex=False)
         events, ours = context.Pipe(duplex=False)
-        self._stop_number = context.RawValue("q", 0)
-        arguments = (theirs, ours, self._stop_number, factories)
+        self.wishes = context.RawValue(engine_process.Wishes, 0, flush_every)
+        arguments = (theirs, ours, self.wishes, factories)
         self._process = context.Process(target=engine_process.main, args=arguments, name="engine", daemon=True)
         self._process.start()
         theirs.close()
@@ -41,15 +41,6 @@ class EngineLink:
     def exit_code(self) -> int | None:
         """None while the process lives; negative: the signal that killed it."""
         return self._process.exitcode
-
-    @property
-    def stop_number(self) -> int:
-        """Jobs up to this number are to stop."""
-        return int(self._stop_number.value)
-
-    @stop_number.setter
-    def stop_number(self, number: int) -> None:
-        self._stop_number.value = number
 
     def send(self, number: int, job: Job) -> None:
         self._tasks.put((number, job))

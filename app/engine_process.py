@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import logging
 import os
@@ -14,7 +15,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, Ready, RunJob
 from app.outbox import Outbox
@@ -28,10 +29,16 @@ Stop = Callable[[], bool]
 T = TypeVar("T")
 
 
-class StopNumber(Protocol):
-    """A number in shared memory: jobs up to it are to stop. It only grows, and needs no lock."""
+class Wishes(ctypes.Structure):
+    """What the window wants at any time, in memory shared with it; needs no lock.
 
-    value: int
+    stop_number: jobs up to it are to stop; it only grows. flush_every: seconds between two batches of events.
+    """
+
+    _fields_ = (("stop_number", ctypes.c_int64), ("flush_every", ctypes.c_double))
+
+    stop_number: int
+    flush_every: float
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,12 @@ def log_file() -> Path:
     return cache_folder() / "engine.log"
 
 
-def main(jobs: Connection, events: Connection, stop_number: StopNumber, factories: Factories) -> None:
+def main(jobs: Connection, events: Connection, wishes: Wishes, factories: Factories) -> None:
     """Do one job after another until the window is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to(_opened_log())
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    outbox = Outbox(events)
+    outbox = Outbox(events, lambda: wishes.flush_every)
     worker = _worker(factories, outbox)
     outbox.put(Ready())
     while True:
@@ -63,7 +70,7 @@ def main(jobs: Connection, events: Connection, stop_number: StopNumber, factorie
             number, job = jobs.recv()
         except EOFError:
             return
-        worker.work(number, job, _stop(stop_number, number))
+        worker.work(number, job, _stop(wishes, number))
 
 
 def _worker(factories: Factories, outbox: Outbox) -> Worker:
@@ -74,8 +81,8 @@ def _worker(factories: Factories, outbox: Outbox) -> Worker:
         raise
 
 
-def _stop(stop_number: StopNumber, number: int) -> Stop:
-    return lambda: stop_number.value >= number
+def _stop(wishes: Wishes, number: int) -> Stop:
+    return lambda: wishes.stop_number >= number
 
 
 class Worker:

@@ -60,8 +60,7 @@ class Window(QMainWindow):
         self.history, self.files, self.runs = history, Files(self), RunControl(self)
         self.messages, self.progress = MessageStrip(), ProgressStrip()
         self.cards, self.prompt, self.streams = ConfigurationsColumn(), PromptView(), StreamsView()
-        self.model_panel, self.history_view = ModelPanel(), HistoryView(history)
-        quality = QualityDock()
+        self.model_panel, self.history_view, quality = ModelPanel(), HistoryView(history), QualityDock()
         self.quality = quality.controls
         self.docks = DockArea(self, make_docks(self.cards, self.model_panel, quality, self.history_view))
         self.actions_ = Actions(self, commands(self))
@@ -87,8 +86,8 @@ class Window(QMainWindow):
         self.prompt.set_inspect(session.inspect)
         self.prompt.set_max_new_tokens(session.configs[0].run.max_new_tokens)
         self.header.repeats.setValue(session.repeats)
+        self._show_runs()  # before the plan, which the docks draw where there is no run
         self.show_model()
-        self._show_runs()
 
     def show_traces(self, traces: Sequence[Trace]) -> None:
         """Recorded runs side by side, in place of what is open. Raises BadInput while a run goes on."""
@@ -177,7 +176,6 @@ class Window(QMainWindow):
         self.streams.set_traces(self.session.traces)
         show_runs(list(self.docks), self.session)
         self.quality.set_columns(LETTERS[: len(self.session.columns)])
-        self.plan()
         self.actions_.update()
 
     def show_model(self) -> None:
@@ -226,10 +224,12 @@ class Window(QMainWindow):
     def configuration_added(self, config: RunConfig) -> None:
         self.session.add_column(config)
         self._show_runs()
+        self.plan()
 
     def configuration_removed(self, index: int) -> None:
         self.session.remove_column(index)
         self._show_runs()
+        self.plan()
 
     # Looks
 

@@ -1,4 +1,4 @@
-"""Sends what the engine says without holding it up: a thread packs and writes, a few times a frame."""
+"""Sends what the engine says without holding it up: a thread packs and writes, about once a frame."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import os
 import pickle
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
 
 from app.messages import Envelope, Ready
 
-FLUSH_EVERY = 0.03  # seconds: a frame, and seldom enough to leave the engine its cores
 LARGEST_BATCH = 2**20  # bytes after which a batch is closed
 
 
@@ -21,11 +21,12 @@ class Outbox:
     """A queue and the thread that empties it.
 
     A batch is pickles one after another with one memo, so that classes and field names are looked up once in it. The first
-    batch after a pause goes at once.
+    batch after a pause goes at once. pause: seconds after a batch in which more gathers, as the window wants it at the time;
+    there is none while more waits than a batch holds.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, pause: Callable[[], float]) -> None:
+        self._connection, self._pause = connection, pause
         self._queue: SimpleQueue[Envelope | Ready] = SimpleQueue()
         Thread(target=self._run, name="outbox", daemon=True).start()
 
@@ -36,8 +37,10 @@ class Outbox:
         """A reader that has gone, or a message that cannot be packed, ends the process: nobody would hear of its work."""
         try:
             while True:
-                self._connection.send_bytes(self._batch())
-                time.sleep(FLUSH_EVERY)
+                batch = self._batch()
+                self._connection.send_bytes(batch)
+                if len(batch) < LARGEST_BATCH:
+                    time.sleep(self._pause())
         except BrokenPipeError:
             os._exit(0)
         except Exception:

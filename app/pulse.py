@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,20 +13,39 @@ from PySide6.QtCore import Qt, QTimer
 from app.load import Load
 from app.models import pieces
 from core.models.tokenizer import Tokenizer
+from core.trace import Trace
 
 if TYPE_CHECKING:
     from app.main_window import Window
 
-BUSY_MS, CROWDED_MS, IDLE_MS = 28, 80, 200  # between two looks at the engine
-FULL = 0.85  # share of the processor from which every frame is taken from the engine
-SAY_EVERY = 0.25  # seconds between two changes of the status line: faster ones cannot be read
+
+@dataclass(frozen=True)
+class Pace:
+    """How much of the processor the window takes while a job runs.
+
+    beat_ms: between two looks at the engine. flush_every: seconds between two batches of events, less than that so that every
+    look finds one. say_every: seconds between two changes of the status line. rest: a refresh of a dock is followed by so
+    many times its own length without one.
+    """
+
+    beat_ms: int
+    flush_every: float
+    say_every: float
+    rest: int
+
+
+SWIFT = Pace(28, 0.02, 0.25, 40)  # a little over thirty frames a second, and lines that can just be read
+SPARING = Pace(200, 0.17, 0.5, 160)
+IDLE_MS = 200
+FULL = 0.85  # share of the processor from which all that the window takes is taken from the engine
 
 
 class Pulse:
-    """Beats a little over thirty times a second while a job runs, five times otherwise.
+    """Beats five times a second, and while a job runs at the pace that the processor has time for.
 
-    Where the run has the whole processor, it beats twelve times a second from the first token on: the threads of a decode
-    step wait for each other, so a frame on one core holds up all of them.
+    Where a run that writes has the whole processor, the pace is sparing: the threads of a decode step wait for each other, so
+    that work on one core holds up all of them. It stays swift where events come faster than they are taken in. A run is taken
+    to be like the one before it until its load is measured.
     """
 
     def __init__(self, window: Window) -> None:
@@ -34,6 +54,9 @@ class Pulse:
         self._tokenizer: Tokenizer | None = None
         self._said_at = 0.0
         self._load = Load()
+        self._replaced: list[Trace | None] = []  # let go in a turn of their own: freeing a long run takes some frames
+        self._pace = SWIFT
+        self._full = False  # whether the last run that wrote had the whole processor
         self._timer = QTimer(window, interval=IDLE_MS)
         self._timer.timeout.connect(self.beat)
 
@@ -55,7 +78,7 @@ class Pulse:
         gc.disable()
         self._load.measure()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
-        self._timer.setInterval(BUSY_MS)
+        self._keep(SWIFT)
 
     def job_ended(self) -> None:
         """Show everything as it is at the end. What there is by now is no garbage, and need not be looked at again."""
@@ -77,18 +100,22 @@ class Pulse:
         """Look once."""
         window = self._window
         update = window.runner.drain()
+        if window.is_busy():
+            self._keep(SPARING if self._full and self._writes() and not window.engine.behind else SWIFT)
         if update.columns or update.finished:
             window.follow_runs(update.first_token)
         for error in update.errors:
             window.messages.error(error)
         for trace in update.finished:
             window.keeper.keep(trace)
+        self._replaced = []
         if (show := window.opener.take()) is not None:
+            self._replaced = list(window.session.traces)
             window.attempt(show)
             self.job_ended()
         if update.ended:
             self.job_ended()
-        if not window.is_busy() or monotonic() - self._said_at > SAY_EVERY:
+        if not window.is_busy() or monotonic() - self._said_at > self._pace.say_every:
             self._said_at = monotonic()
             self._look_around()
 
@@ -103,8 +130,18 @@ class Pulse:
 
     def _follow_load(self) -> None:
         self._load.measure()
-        writes = any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)
-        self._timer.setInterval(CROWDED_MS if writes and self._load.share > FULL else BUSY_MS)
+        if self._writes():
+            self._full = self._load.share > FULL
+
+    def _writes(self) -> bool:
+        return any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)
+
+    def _keep(self, pace: Pace) -> None:
+        self._pace = pace
+        if self._timer.interval() != pace.beat_ms:  # setting it begins the time anew
+            self._timer.setInterval(pace.beat_ms)
+        self._window.engine.flush_every = pace.flush_every
+        self._window.docks.rest = pace.rest
 
     def _look_at_history(self) -> None:
         kept, errors = self._window.keeper.done()

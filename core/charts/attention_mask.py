@@ -72,7 +72,8 @@ def _heatmap(plan: Plan, held: Reach, length: int, labels: tuple[str, ...], shar
     seen = _shares(plan.surely, queries, keys, share)
     if plan.chosen:
         seen = (seen + _shares(plan.possibly, queries, keys, share)) / 2
-    seen *= held.allowed(queries, keys)
+    if held != FULL:
+        seen *= held.allowed(queries, keys)
     shares = np.add.reduceat(seen, starts, axis=1) / np.minimum(block, length - starts)
     shares[starts[None, :] > queries[:, None]] = np.nan
     names = tuple(labels[start] if labels and block == 1 else str(start) for start in starts)

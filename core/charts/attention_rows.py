@@ -127,8 +127,8 @@ class GrowingMap:
     def _coarsen(self) -> None:
         """Blocks of twice the size, which begin at multiples of it."""
         before = self._first // self._block % 2
-        self._values = _folded(self._values, 2, before, np.fmax, np.nan)
-        self._held = _folded(self._held, 2, before, np.logical_or, False)
+        self._values = _halved(self._values, before, np.fmax, np.nan)
+        self._held = _halved(self._held, before, np.logical_or, False)
         self._block *= 2
 
     def _place(self, passes: Sequence[AttentionCaptured], head: int) -> None:
@@ -151,9 +151,9 @@ def _blank(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     return np.full((rows, columns), np.nan, np.float32), np.zeros((rows, columns), bool)
 
 
-def _folded(cells: np.ndarray, block: int, before: int, fold: np.ufunc, filling: float) -> np.ndarray:
-    """Blocks of cells as one, by `fold`; `before` rows are missing of the first block."""
-    after = -(cells.shape[0] + before) % block, -cells.shape[1] % block
+def _halved(cells: np.ndarray, before: int, fold: np.ufunc, filling: float) -> np.ndarray:
+    """Two by two cells as one, by `fold`; `before` rows are missing of the first pair. Far faster than `fold.reduce`."""
+    after = -(cells.shape[0] + before) % 2, -cells.shape[1] % 2
     cells = np.pad(cells, ((before, after[0]), (0, after[1])), constant_values=filling)
-    rows, columns = cells.shape
-    return np.ascontiguousarray(fold.reduce(cells.reshape(rows // block, block, columns // block, block), (1, 3)))
+    rows = fold(cells[::2], cells[1::2])
+    return np.asarray(fold(rows[:, ::2], rows[:, 1::2]))

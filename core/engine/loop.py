@@ -117,7 +117,7 @@ class Generation:
     def _verdict(self, logits: torch.Tensor, drafted: Sequence[int]) -> Verdict:
         """Choose tokens from the logits and append them, up to the one that ends the run."""
         with self.stages.charged("sampling"):
-            if not np.isfinite(logits.numpy().max(-1)).all():
+            if not np.isfinite(_highest(logits.numpy())).all():
                 raise RunFailed(
                     "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "
                     "causes; try weights.name=cast weights.dtype=float32"
@@ -180,3 +180,8 @@ class Generation:
         held = self.session.kv_tokens, self.session.kv_bytes
         self.steps.append(Step(len(self.steps) - 1, chunk, now - began, self.stages.take(), *held))
         return self.steps[-1]
+
+
+def _highest(logits: np.ndarray) -> np.ndarray:
+    """The largest of each row [n, V], or NaN: NumPy finds its place faster than its value."""
+    return np.asarray(logits[np.arange(len(logits)), logits.argmax(-1)])

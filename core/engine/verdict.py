@@ -5,12 +5,15 @@ Notation: n rows, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from core.engine.softmax_sums import softmax_sums
 from core.events import Round, Step, Token, TokenSource
 
 _TEXTS = 10  # alternatives whose text is kept
@@ -47,9 +50,8 @@ class Verdict:
         return "bonus" if len(self.drawn) > len(self.drafted) else "corrected"
 
 
-@dataclass(frozen=True)
-class Alternatives:
-    """The model's own distribution at one position: softmax of the raw logits, before temperature and filters."""
+class Alternatives(NamedTuple):
+    """The model's own distribution at one position: softmax of the raw logits, before temperature and filters. As in Token."""
 
     probability: float
     entropy: float
@@ -64,14 +66,13 @@ def alternatives(logits: torch.Tensor, chosen: Sequence[int], top: int, piece: P
 
 
 def _alternatives(logits: np.ndarray, token: int, top: int, piece: Piece) -> Alternatives:
-    """Of logits [V] float32. NumPy on one thread takes less than torch takes to wake its own."""
-    below = logits - logits.max()
-    shares = np.exp(below)
-    total = shares.sum()
+    """Of logits [V] float32."""
+    peak, total, weighted = softmax_sums(logits)
     ids = likeliest(logits, top)
-    texts = tuple(piece(index) for index in ids[:_TEXTS].tolist())
-    entropy = float(np.log(total) - _weighted(shares, below) / total)
-    return Alternatives(float(shares[token] / total), entropy, ids.astype(np.int32), shares[ids] / total, texts)
+    shares = np.exp(logits[ids] - np.float32(peak)) / np.float32(total)
+    texts = tuple(map(piece, ids[:_TEXTS].tolist()))
+    probability = math.exp(logits[token] - peak) / total
+    return Alternatives(probability, math.log(total) - weighted / total, ids.astype(np.int32), shares, texts)
 
 
 def likeliest(logits: np.ndarray, count: int) -> np.ndarray:
@@ -88,24 +89,18 @@ def likeliest(logits: np.ndarray, count: int) -> np.ndarray:
     return found[np.argsort(-logits[found], kind="stable")[:count]]
 
 
-def _weighted(shares: np.ndarray, below: np.ndarray) -> float:
-    """Sum of shares · below; a token that cannot come, at minus infinity, adds nothing."""
-    found = float(np.einsum("i,i", shares, below))
-    if np.isfinite(found):
-        return found
-    possible = shares > 0
-    return float(np.einsum("i,i", shares[possible], below[possible]))
-
-
 def tokens_of(verdict: Verdict, seen: Sequence[Alternatives], piece: Piece) -> tuple[Token, ...]:
     """The kept tokens; `seen` is empty or has an entry for each drawn one."""
     round_ = verdict.round if verdict.drafted else None
     own = len(verdict.drawn) - 1
-    plain = [
-        Token(verdict.first + i, token, piece(token), verdict.own_source if i == own else "drafted", round=round_)
-        for i, token in enumerate(verdict.drawn[: verdict.kept])
-    ]
-    return tuple(_with(token, seen[i]) for i, token in enumerate(plain)) if seen else tuple(plain)
+
+    def told(i: int, token: int) -> Token:
+        index, source = verdict.first + i, verdict.own_source if i == own else "drafted"
+        if not seen:
+            return Token(index, token, piece(token), source, round=round_)
+        return Token(index, token, piece(token), source, 0.0, *seen[i], round_)
+
+    return tuple(told(i, token) for i, token in enumerate(verdict.drawn[: verdict.kept]))
 
 
 def rejected_of(verdict: Verdict, logits: torch.Tensor, seen: Sequence[Alternatives], piece: Piece) -> tuple[Token, ...]:
@@ -121,7 +116,7 @@ def rejected_of(verdict: Verdict, logits: torch.Tensor, seen: Sequence[Alternati
     ]
     if seen and tokens:
         its_own = float(logits[accepted].softmax(-1)[tokens[0].id])
-        tokens[0] = replace(_with(tokens[0], seen[accepted]), probability=its_own)
+        tokens[0] = replace(tokens[0], **seen[accepted]._replace(probability=its_own)._asdict())
     return tuple(tokens)
 
 
@@ -130,14 +125,3 @@ def round_of(verdict: Verdict, step: Step, rejected: Sequence[Token]) -> Round:
     accepted = verdict.accepted
     final = step.tokens[-1] if verdict.kept == len(verdict.drawn) else None
     return Round(verdict.round, step.index, (*step.tokens[:accepted], *rejected), accepted, final)
-
-
-def _with(token: Token, seen: Alternatives) -> Token:
-    return replace(
-        token,
-        probability=seen.probability,
-        entropy=seen.entropy,
-        top_ids=seen.top_ids,
-        top_probabilities=seen.top_probabilities,
-        top_texts=seen.top_texts,
-    )

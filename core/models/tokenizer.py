@@ -60,6 +60,7 @@ class Tokenizer:
     template: str | None = None
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     leading_space: bool = False
+    _pieces: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Tokenizer:
@@ -104,7 +105,11 @@ class Tokenizer:
         return text.encode() if token in self.added else self.to_bytes(text)
 
     def piece(self, token: int) -> str:
-        """A token as shown to a person: control tokens by name, bytes of an unfinished character as `\\xNN`."""
+        """A token as shown to a person: control tokens by name, bytes of an unfinished character as `\\xNN`. Each made once."""
+        known = self._pieces.get(token)
+        return self._pieces.setdefault(token, self._piece(token)) if known is None else known
+
+    def _piece(self, token: int) -> str:
         if token in self.control:
             return str(self.backend.id_to_token(token))
         return self.bytes_of(token).decode("utf-8", "backslashreplace")

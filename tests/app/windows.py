@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -43,8 +44,11 @@ def shown_window(
 
 
 def wait_idle(qtbot: Any, window: Window) -> None:
-    """Until the job that runs has ended."""
-    qtbot.waitUntil(lambda: not window.is_busy(), timeout=WAIT)
+    """Until the job that runs has ended. Looked at ten times a second: more would slow the run."""
+    until = monotonic() + WAIT / 1000
+    while window.is_busy():
+        assert monotonic() < until, "the job does not end"
+        qtbot.wait(100)
 
 
 def wait_for(qtbot: Any, condition: Callable[[], bool]) -> None:

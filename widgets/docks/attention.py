@@ -67,7 +67,8 @@ class AttentionDock(DockPanel):
         self.refresh()
 
     def _state(self) -> Hashable:
-        return super()._state(), self._planned and (self._planned[0], id(self._planned[1]), self._planned[2])
+        planned = None if self._trace().started is not None else self._planned
+        return super()._state(), planned and (planned[0], id(planned[1]), planned[2])
 
     def prepare(self) -> None:
         labels = [label for label, _ in self.traces]

@@ -11,7 +11,7 @@ from numba import carray, njit
 
 from core.attention.kernel import CHUNK, TOGETHER
 from core.decoder.fused.chunks import chunk_of, chunks_of, coded_tokens, seen_of
-from core.decoder.fused.machine import array_at, call, float_to_bits, floats
+from core.decoder.fused.machine import array_at, call, float_to_bits, floats, half_bits
 from core.decoder.fused.vectors import FAST
 from core.weights.kernel import MOST_ROWS
 
@@ -97,13 +97,14 @@ def _weigh(m, p, layer, scores, seen, head, query, row, runs, line, place, first
         own, sunk, begin, end, stop, float_to_bits(m.scale), float_to_bits(m.cap), p.stats + 8 * (line + query),
     ))  # fmt: skip
     if seen >= 0:
-        shown = _shown(m, p, seen, head * shared + query % shared, row)
-        shown[place + first : place + stop] = floats(own, stop)[first:]
+        weights = floats(p.seen + 4 * _place_of(m, p, seen, head * shared + query % shared, row), p.slots)
+        weights[place + first : place + stop] = floats(own, stop)[first:]
 
 
 @njit(nogil=True)
-def _shown(m, p, seen, head, row):
-    return floats(p.seen + 4 * ((seen * m.query_heads + head) * p.rows + row) * p.slots, p.slots)
+def _place_of(m, p, seen, head, row):
+    """The first of a row's weights, in `p.seen` and in `p.shown`."""
+    return ((seen * m.query_heads + head) * p.rows + row) * p.slots
 
 
 @njit(nogil=True)
@@ -120,7 +121,7 @@ def join_chunks(m, p, layer, first_row, rows, out):
 
 @njit(nogil=True, fastmath=FAST)
 def show_weights(m, p, layer, seen, first_row, rows, thread):
-    """Make this thread's share of what was seen of chunks the weights over all of them."""
+    """Make this thread's share of what was seen of chunks the weights over all of them, as float16."""
     chunks = chunks_of(m, p, layer, first_row, rows)
     shared, lines = m.query_heads // layer.kv_heads, m.query_heads * MOST_ROWS
     stats = carray(array_at(p.stats), (chunks.total, lines, 2), np.float32)
@@ -129,10 +130,13 @@ def show_weights(m, p, layer, seen, first_row, rows, thread):
             line = (head // shared * rows + row) * shared + head % shared
             peak = stats[:, line, 0].max()
             total = (np.exp(stats[:, line, 0] - peak) * stats[:, line, 1]).sum()
-            shown = _shown(m, p, seen, head, first_row + row)
+            place = _place_of(m, p, seen, head, first_row + row)
+            weights, shown = floats(p.seen + 4 * place, p.slots), carray(array_at(p.shown + 2 * place), (p.slots,), np.uint16)
             for index in range(chunks.total):
                 first, last = _shown_run(m, p, chunks, index)
-                shown[first:last] *= np.exp(stats[index, line, 0] - peak) / total
+                share = np.float32(np.exp(stats[index, line, 0] - peak) / total)
+                for i in range(first, last):
+                    shown[i] = half_bits(weights[i] * share)
 
 
 @njit(nogil=True)

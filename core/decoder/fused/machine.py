@@ -1,4 +1,4 @@
-"""What Numba lacks: calls through addresses, atomics, a clock, and bfloat16."""
+"""What Numba lacks: calls through addresses, atomics, a clock, bfloat16 and float16."""
 
 from __future__ import annotations
 
@@ -97,6 +97,16 @@ def float_to_bits(context: Any, value: Any) -> Any:
         return builder.bitcast(args[0], _i32)
 
     return types.uint32(types.float32), emit
+
+
+@intrinsic
+def half_bits(context: Any, value: Any) -> Any:
+    """The 16 bits of the float16 nearest to a float32, of two as near the even one."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), emit
 
 
 @intrinsic

@@ -24,9 +24,9 @@ NO_WINDOW = 1 << 60
 # Rows of `norms` for each layer.
 BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
 # What a thread counts: clock ticks by phase, the last reading of the clock, and the barriers it has passed.
-NORM, ATTENTION, FFN, HEAD, NOW, TURN = range(6)
+NORM, ATTENTION, FFN, HEAD, CAPTURE, NOW, TURN = range(7)
 COUNTS = 8  # as many as fill a cache line
-PHASES = ("norm", "attention", "ffn", "head")
+PHASES = ("norm", "attention", "ffn", "head", "capture")
 
 # What stays from pass to pass: see Table in core/decoder/fused/table.py. group, record_size: tokens and bytes of a coded block;
 # coded_scores is 0 where the cache has none.
@@ -44,15 +44,18 @@ MODEL = np.dtype(
 # One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries [H · T, D], by group of
 # MOST_ROWS rows, KV head, row, query head, or outside's attention [T, H · D]; of a group of rows, in the same order, mixed
 # [chunks, H · MOST_ROWS, D] and stats [chunks, H · MOST_ROWS, 2], peaks and totals; wide [T, wide_width]; inner [T, F];
-# output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots]. capture int64 [L]: which
-# of `seen` a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS].
+# output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots], weights of
+# each chunk, and float16 shown, as large and zero at first, over all of them. capture int64 [L]: which of these a layer
+# fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS].
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels.
 PASS = np.dtype(
-    _integers("x qkv queries mixed stats wide inner output logits seen capture meeting counts private rows head_rows threads")
+    _integers(
+        "x qkv queries mixed stats wide inner output logits seen shown capture meeting counts private rows head_rows threads"
+    )
     + _integers("private_size slots kv_bytes capacity slot end position left abandoned")
     + _integers("coded stored exact blocks folded folded_size")
 )

@@ -17,7 +17,7 @@ from core.weights.kernel import MOST_ROWS
 
 class Room:
     """attended [T, H, D] and output [T, C] are for Python to fill, where it attends or feeds forward; normed [T, C] is what a
-    feed-forward block takes."""
+    feed-forward block takes. shown [captured layers, H, T, S] float16 are the attention weights of the last pass."""
 
     def __init__(self, table: Table, rows: int, threads: int) -> None:
         m = {name: int(table.model[name][0]) for name in table.model.dtype.names or ()}
@@ -33,7 +33,8 @@ class Room:
         self.private = np.empty((threads, private_size), np.uint8)
         self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
-        self.seen = np.empty((0, self.heads, rows, 0), np.float32)
+        self.seen = np.empty(0, np.float32)
+        self.shown = np.zeros((0, self.heads, rows, 0), np.float16)
         self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
@@ -47,7 +48,7 @@ class Room:
         self.attended = torch.from_numpy(self._arrays["queries"]).view(rows, self.heads, self.head_size)
 
     def job(self, x: np.ndarray, position: int, logits: np.ndarray, slots: Slots | None, captured: list[int]) -> np.ndarray:
-        """The record of one pass; `x` and `logits` must outlive it. captured: layers that `seen` is to hold."""
+        """The record of one pass; `x` and `logits` must outlive it. captured: layers that `shown` is to hold."""
         self.meeting[0] = 0
         self.counts[:] = 0
         self.capture[:] = -1
@@ -61,7 +62,7 @@ class Room:
             self._make_room(shown, len(captured))
             self._fill(
                 mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data,
-                slots=shown, kv_bytes=slots.buffers.keys[0].itemsize,
+                shown=self.shown.ctypes.data, slots=shown, kv_bytes=slots.buffers.keys[0].itemsize,
                 capacity=slots.buffers.capacity, slot=slots.first, end=slots.end,
             )  # fmt: skip
         return self.record
@@ -91,4 +92,6 @@ class Room:
         if len(self.mixed) < chunks:
             self.mixed, self.stats = (np.empty((2 * chunks, *part.shape[1:]), np.float32) for part in (self.mixed, self.stats))
         if captured:
-            self.seen = np.zeros((captured, self.heads, self.rows, slots), np.float32)
+            self.shown = np.zeros((captured, self.heads, self.rows, slots), np.float16)
+            if self.seen.size < self.shown.size:
+                self.seen = np.empty(2 * self.shown.size, np.float32)

@@ -163,8 +163,8 @@ def _threads_for(nbytes: int) -> Iterator[None]:
 
 
 def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:
-    positions = slots.positions.int().numpy()
-    for layer, weights in zip(layers, room.seen, strict=True):
+    positions = slots.positions.numpy().astype(np.int32)
+    for layer, weights in zip(layers, room.shown, strict=True):
         probe.attention(layer, *_once(weights, positions, slots.coded))
     probe.lap("capture")
 
@@ -172,7 +172,7 @@ def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> Non
 def _once(weights: np.ndarray, positions: np.ndarray, coded: Coded | None) -> tuple[np.ndarray, np.ndarray]:
     """Weights [H, T, S] float16 and positions, those of tokens that are there as codes and exact added up."""
     if coded is None or coded.seen[-1] == coded.stored:
-        return weights.astype(np.float16), positions
+        return weights, positions
     whole, codes = np.zeros((*weights.shape[:2], positions.max() + 1), np.float32), coded.seen[-1]
     for part in (slice(codes), slice(codes, None)):  # neither has a position twice
         whole[:, :, positions[part]] += weights[:, :, part]

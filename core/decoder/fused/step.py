@@ -19,6 +19,7 @@ from core.decoder.fused.records import (
     ATTENTION,
     BEFORE_ATTENTION,
     BEFORE_FFN,
+    CAPTURE,
     COUNTS,
     FFN,
     HEAD,
@@ -133,7 +134,9 @@ def _attend(m, p, own, layer, index):
         _meet(p, own)
         attention.join_chunks(m, p, layer, row, rows, own.h)
         if seen >= 0:
+            _charge(own, ATTENTION)
             attention.show_weights(m, p, layer, seen, row, rows, own.thread)
+            _charge(own, CAPTURE)
     return own.h
 
 

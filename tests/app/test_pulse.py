@@ -1,0 +1,104 @@
+"""How often the window looks at a run, and what it takes of the processor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import pulse
+from app.engine_client import EngineClient
+from app.engine_process import Factories
+from app.history import History
+from app.main_window import Window
+from app.pulse import SPARING, SWIFT, Pace
+from app.session import Column, Session
+from app.settings import Settings
+from app.window import application
+from core.config import RunConfig
+from tests.app.windows import wait_for, wait_idle
+from widgets import theme
+from widgets.docks.panel import DockPanel
+
+TOKENS = 900  # of a run that lasts about a second
+
+
+@contextmanager
+def _opened(qtbot: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+    """A window whose engine replays a made-up run."""
+    monkeypatch.setenv("INFERENCE_PLAYGROUND_CONFIG", str(folder / "config"))
+    monkeypatch.setenv("INFERENCE_PLAYGROUND_DATA", str(folder / "data"))
+    theme.apply(application(), "dark")
+    session = Session([Column(RunConfig().set([f"run.max_new_tokens={TOKENS}"]))], prompt="Say something.")
+    engine = EngineClient(Factories("tests.benchmarks.replay:Engine"))
+    window = Window(session, engine, History(), Settings(theme="dark", last_session="none"))
+    with qtbot.waitExposed(window):
+        window.show()
+    try:
+        yield window
+    finally:
+        window.close()
+        window.deleteLater()
+
+
+def _paces(qtbot: Any, window: Window, monkeypatch: pytest.MonkeyPatch) -> list[Pace]:
+    """Those of a run, one after another."""
+    paces: list[Pace] = []
+    keep = pulse.Pulse._keep
+
+    def note(self: pulse.Pulse, pace: Pace) -> None:
+        paces.extend([pace] if paces[-1:] != [pace] else [])
+        keep(self, pace)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pulse.Pulse, "_keep", note)
+        window.runs.run()
+        wait_idle(qtbot, window)
+    return paces
+
+
+def test_that_a_run_with_the_whole_processor_is_followed_sparingly_and_nothing_of_it_is_lost(
+    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "FULL", -1.0)
+    with _opened(qtbot, tmp_path, monkeypatch) as window:
+        assert _paces(qtbot, window, monkeypatch)[:2] == [SWIFT, SPARING]
+        assert window.engine.flush_every == SPARING.flush_every
+        trace = window.session.traces[0]
+        assert trace is not None
+        assert len(trace.tokens) == TOKENS
+        assert trace.finished is not None
+        assert len(window.streams.columns[0].tokens.items) == len(trace.all_tokens)
+        window.runs.run()
+        wait_for(qtbot, lambda: (live := window.session.traces[0]) is not None and live.live and len(live.tokens) > 1)
+        assert window.engine.flush_every == SPARING.flush_every, "as the run before, from the first token on"
+        window.runs.stop()
+        wait_idle(qtbot, window)
+
+
+def test_that_a_run_that_leaves_processors_is_followed_swiftly(
+    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "FULL", 2.0)
+    with _opened(qtbot, tmp_path, monkeypatch) as window:
+        assert _paces(qtbot, window, monkeypatch) == [SWIFT]
+        assert SWIFT.flush_every < SWIFT.beat_ms / 1000, "every look finds something"
+
+
+def test_that_docks_take_turns(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refreshed: list[str] = []
+    monkeypatch.setattr(DockPanel, "refresh", lambda self: refreshed.append(type(self).__name__))
+    with _opened(qtbot, tmp_path, monkeypatch) as window:
+        window.docks.rest = 0
+        qtbot.wait(300)
+        refreshed.clear()
+        for _ in range(4):
+            window.docks.refresh()
+            window.docks.refresh()  # too soon
+            qtbot.wait(200)
+        assert refreshed == refreshed[:2] * 2
+        assert len(set(refreshed)) == 2
+        refreshed.clear()
+        window.docks.refresh(at_once=True)
+        assert len(set(refreshed)) == len(refreshed) == 2
