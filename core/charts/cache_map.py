@@ -13,6 +13,7 @@ from core.trace import Trace
 
 _MOST_ROWS, _MOST_COLUMNS, _LINE = 192, 512, 64
 _EMPTY = "Inspect a run of the local engine: here every token stands with the bits that the cache keeps of it, pass by pass."
+_KEEPS_NOTHING = "This cache keeps no token: every pass computes all of them again."
 
 
 def cache_map(traces: Labelled, *, layer: int | None = None) -> Chart:
@@ -29,9 +30,9 @@ def cache_map(traces: Labelled, *, layer: int | None = None) -> Chart:
         "heads that hold it and those that do not: 0 is evicted everywhere.",
         x_label="token",
         y_label="pass",
-        heatmap=_heatmap(trace, [pass_name(step) for step, _ in chosen], rows) if rows else None,
+        heatmap=_heatmap(trace, [pass_name(step) for step, _ in chosen], rows) if any(map(len, rows)) else None,
         notes=(*_state(trace), *ending_notes(traces[:1])),
-        empty=_EMPTY,
+        empty=_KEEPS_NOTHING if rows else _EMPTY,
     )
 
 
@@ -77,7 +78,7 @@ def cache_slots(traces: Labelled, *, layer: int | None = None, step: int | None 
         y_label="row",
         heatmap=None if change is None or not change.positions.size else _slot_heatmap(change, layer),
         notes=_state(trace),
-        empty=_EMPTY,
+        empty=_EMPTY if change is None else _KEEPS_NOTHING,
     )
 
 

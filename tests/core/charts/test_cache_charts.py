@@ -72,6 +72,13 @@ def test_that_heads_that_differ_are_averaged_or_chosen_by_layer() -> None:
     assert slots.heatmap.row_labels == ("layer 0 head 0", "layer 0 head 1")
 
 
+def test_that_a_cache_that_keeps_nothing_says_so() -> None:
+    nothing = [("A", trace(changed(-1, 0, [[]], [-1])))]
+    for chart in (cache_map(nothing), cache_slots(nothing)):
+        assert chart.heatmap is None
+        assert "keeps no token" in chart.empty
+
+
 def test_that_blocks_are_rows_of_the_slots() -> None:
     paged = changed(-1, 4, [[0, 1, 2, 3]], [-1], blocks=np.array([7, 2], np.int32), block_size=3)
     chart = cache_slots([("A", trace(paged, steps=1))])
