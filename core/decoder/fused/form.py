@@ -16,10 +16,10 @@ from core.decoder.probe import Probe
 def attends_plainly(decoder: Decoder) -> bool:
     """Whether every layer norms no whole rows of heads, clips nothing, caches no latent, and has biases at q, k and v alone.
 
-    Kernels take the numbers of a head two by two.
+    Kernels take the numbers of a head in two halves of two at least.
     """
-    even = decoder.traits.head_size % 2 == 0
-    return even and not decoder.traits.clip_qkv and all(_is_plain(block.attention) for block in decoder.blocks)
+    in_halves = decoder.traits.head_size % 4 == 0
+    return in_halves and not decoder.traits.clip_qkv and all(_is_plain(block.attention) for block in decoder.blocks)
 
 
 def _is_plain(attention: Attention) -> bool:

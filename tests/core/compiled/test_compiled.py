@@ -90,7 +90,7 @@ def test_that_softmax_sees_two_runs_and_leaves_nothing_elsewhere(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("size", "queries"), [(64, 3), (128, 9), (80, 5), (8, 2), (2, 1), (256, 1)])
+@pytest.mark.parametrize(("size", "queries"), [(64, 3), (128, 9), (80, 5), (8, 2), (4, 1), (12, 2), (256, 1)])
 def test_that_scores_and_sums_equal_plain_products(size: int, queries: int, dtype: torch.dtype) -> None:
     slots, first, last, stride = 90, 5, 83, 100
     keys, values, q = torch.randn(slots, size).to(dtype), torch.randn(slots, size).to(dtype), torch.randn(queries, size)
