@@ -1,45 +1,27 @@
 """How often the window looks at a run, and what it takes of the processor."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import engine_client, pulse
-from app.engine_client import EngineClient
 from app.engine_process import Factories
-from app.history import History
 from app.main_window import Window
 from app.pulse import SPARING, SWIFT, Pace
 from app.session import Column, Session
-from app.settings import Settings
-from app.window import application
 from core.config import RunConfig
-from tests.app.windows import wait_for, wait_idle
-from widgets import theme
+from tests.app.windows import shown_window, wait_for, wait_idle
 from widgets.docks.panel import DockPanel
 
 TOKENS = 900  # of a run that lasts about a second
 
 
-@contextmanager
-def _opened(qtbot: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
+def _opened(qtbot: Any, folder: Path) -> AbstractContextManager[Window]:
     """A window whose engine replays a made-up run."""
-    monkeypatch.setenv("INFERENCE_PLAYGROUND_CONFIG", str(folder / "config"))
-    monkeypatch.setenv("INFERENCE_PLAYGROUND_DATA", str(folder / "data"))
-    theme.apply(application(), "dark")
     session = Session([Column(RunConfig().set([f"run.max_new_tokens={TOKENS}"]))], prompt="Say something.")
-    engine = EngineClient(Factories("tests.benchmarks.replay:Engine"))
-    window = Window(session, engine, History(), Settings(theme="dark", last_session="none"))
-    with qtbot.waitExposed(window):
-        window.show()
-    try:
-        yield window
-    finally:
-        window.close()
-        window.deleteLater()
+    return shown_window(qtbot, folder, session=session, factories=Factories("tests.benchmarks.replay:Engine"))
 
 
 def _paces(qtbot: Any, window: Window, monkeypatch: pytest.MonkeyPatch) -> list[Pace]:
@@ -64,7 +46,7 @@ def test_that_a_run_with_the_whole_processor_is_followed_sparingly_and_nothing_o
     """As long as the window takes in all that comes, which it does here however busy the machine is."""
     monkeypatch.setattr(pulse, "FULL", -1.0)
     monkeypatch.setattr(engine_client, "POLL_FOR", 10.0)
-    with _opened(qtbot, tmp_path, monkeypatch) as window:
+    with _opened(qtbot, tmp_path) as window:
         assert _paces(qtbot, window, monkeypatch)[:2] == [SWIFT, SPARING]
         assert window.engine.flush_every == SPARING.flush_every
         trace = window.session.traces[0]
@@ -83,7 +65,7 @@ def test_that_a_run_that_leaves_processors_is_followed_swiftly(
     qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "FULL", 2.0)
-    with _opened(qtbot, tmp_path, monkeypatch) as window:
+    with _opened(qtbot, tmp_path) as window:
         assert _paces(qtbot, window, monkeypatch) == [SWIFT]
         assert SWIFT.flush_every < SWIFT.beat_ms / 1000, "every look finds something"
 
@@ -91,7 +73,7 @@ def test_that_a_run_that_leaves_processors_is_followed_swiftly(
 def test_that_docks_take_turns(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refreshed: list[str] = []
     monkeypatch.setattr(DockPanel, "refresh", lambda self: refreshed.append(type(self).__name__))
-    with _opened(qtbot, tmp_path, monkeypatch) as window:
+    with _opened(qtbot, tmp_path) as window:
         window.docks.rest = 0
         qtbot.wait(300)
         refreshed.clear()

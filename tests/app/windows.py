@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent
 
+from app.engine_client import EngineClient
+from app.engine_process import Factories
+from app.history import History
 from app.main_window import Window
 from app.session import Session
 from app.settings import Settings
@@ -23,16 +26,25 @@ WAIT = 60_000  # ms: the engine imports torch on a shared machine
 
 @contextmanager
 def shown_window(
-    qtbot: Any, folder: Path, *, traces: tuple[Trace, ...] = (), session: Session | None = None
+    qtbot: Any,
+    folder: Path,
+    *,
+    traces: tuple[Trace, ...] = (),
+    session: Session | None = None,
+    factories: Factories | None = None,
 ) -> Iterator[Window]:
-    """Built, shown and painted; closed with its engine at the end."""
+    """Built, shown and painted; closed with its engine at the end. factories: another engine, for a session without traces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INFERENCE_PLAYGROUND_CONFIG", str(folder / "config"))
         patch.setenv("INFERENCE_PLAYGROUND_DATA", str(folder / "data"))
         app = application()
         if theme.mode() != "dark" or not app.styleSheet():
             theme.apply(app, "dark")
-        window = build_window(Settings(theme="dark", last_session="none"), session, traces)
+        settings = Settings(theme="dark", last_session="none")
+        if factories is None:
+            window = build_window(settings, session, traces)
+        else:
+            window = Window(session or Session(), EngineClient(factories), History(), settings)
         with qtbot.waitExposed(window):
             window.show()
         try:

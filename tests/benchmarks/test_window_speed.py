@@ -24,21 +24,17 @@ import pytest
 from PySide6.QtCore import QEvent, QObject, QTimer
 from pytestqt.qtbot import QtBot
 
-from app.engine_client import EngineClient
 from app.engine_process import ENGINE, Factories
-from app.history import History
 from app.main_window import Window
 from app.session import Column, Session
-from app.settings import Settings
 from app.window import application
 from core import trace_file
 from core.config import RunConfig
 from core.engine.engine import Engine
 from core.events import INSPECT, MEASURE, Inspect, RunRequest
 from core.trace import record
-from tests.app.windows import wait_for, wait_idle
+from tests.app.windows import shown_window, wait_for, wait_idle
 from tests.benchmarks import replay
-from widgets import theme
 
 QUIET = 0.1  # the most that others may take of the processor for a figure to count
 REPLAY = Factories("tests.benchmarks.replay:Engine")
@@ -70,20 +66,10 @@ def judge() -> Judge:
 @contextmanager
 def opened(qtbot: QtBot, folder: Path, session: Session, factories: Factories = ENGINE) -> Iterator[Window]:
     """A shown window whose engine process is ready."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INFERENCE_PLAYGROUND_CONFIG", str(folder / "config"))
-        patch.setenv("INFERENCE_PLAYGROUND_DATA", str(folder / "data"))
-        theme.apply(application(), "dark")
-        window = Window(session, EngineClient(factories), History(), Settings(theme="dark", last_session="none"))
-        with qtbot.waitExposed(window):
-            window.show()
+    with shown_window(qtbot, folder, session=session, factories=factories) as window:
         window.docks.raise_dock("attention")
         wait_for(qtbot, lambda: window.engine.state == "idle")
-        try:
-            yield window
-        finally:
-            window.close()
-            window.deleteLater()
+        yield window
 
 
 def test_that_the_window_is_painted_soon_after_its_start(judge: Judge, tmp_path: Path) -> None:
