@@ -116,7 +116,7 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
     def slots(slot: Value, _: list[Value]) -> list[Value]:
         near = [b.add(slot, number(i)) for i in range(TOGETHER)]
         # Slots after the last one are computed as the last one, whose place in memory is certain.
-        keys = [e.at(e.keys, b.select(b.icmp_signed("<", s, e.last), s, last_slot), size * dtype.itemsize) for s in near]
+        keys = [e.at(e.keys, e.least(s, last_slot), size * dtype.itemsize) for s in near]
         for line in range(0, TOGETHER * size * dtype.itemsize, 64):
             e.prefetch(b.add(keys[0], number(line + _PREFETCHED)), near=False)
         sums: list[list[Value]] = [[] for _ in range(queries)]

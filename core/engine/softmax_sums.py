@@ -49,8 +49,7 @@ def _at(e: Emitter, i: Value, lanes: int) -> Value:
 
 def _add_part(e: Emitter, first: Value, peak: Value, sums: list[Value]) -> list[Value]:
     """The two sums with the logits from `first` on."""
-    end = e.b.add(first, number(_TOGETHER))
-    last = e.b.select(e.b.icmp_signed("<", end, e.count), end, e.count)
+    last = e.least(e.b.add(first, number(_TOGETHER)), e.count)
 
     def add(i: Value, carried: list[Value], lanes: int) -> list[Value]:
         x = _at(e, i, lanes)
