@@ -127,6 +127,19 @@ class Emitter:
         first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return self.b.shuffle_vector(first, undefined, ir.Constant(vector(I32, lanes), [0] * lanes))
 
+    def part(self, x: Value, first: int, lanes: int) -> Value:
+        """So many lanes of a vector, from lane `first` on."""
+        if lanes == x.type.count:
+            return x
+        return self.b.shuffle_vector(x, x, ir.Constant(vector(I32, lanes), list(range(first, first + lanes))))
+
+    def concatenated(self, parts: Sequence[Value]) -> Value:
+        """One vector of one or two."""
+        if len(parts) == 1:
+            return parts[0]
+        lanes = 2 * parts[0].type.count
+        return self.b.shuffle_vector(*parts, ir.Constant(vector(I32, lanes), list(range(lanes))))
+
     def call(self, name: str, kind: Any, *values: Value) -> Value:
         """An LLVM intrinsic."""
         known = self.module.globals.get(name)
@@ -145,8 +158,7 @@ class Emitter:
         lanes = value.type.count
         while lanes > 1:
             lanes //= 2
-            halves = [ir.Constant(vector(I32, lanes), list(range(start, start + lanes))) for start in (0, lanes)]
-            value = join(*(self.b.shuffle_vector(value, value, half) for half in halves))
+            value = join(*(self.part(value, start, lanes) for start in (0, lanes)))
         return self.b.extract_element(value, ir.Constant(I32, 0))
 
     def float_argument(self, bits: Value) -> Value:

@@ -41,9 +41,10 @@ def register_lanes() -> int:
 
 
 @cache
-def has_byte_products() -> bool:
-    """Whether one instruction multiplies bytes and sums each four products, in the widest registers."""
-    return bool(llvm.get_host_cpu_features().get("avx512vnni"))
+def summing_lanes() -> int:
+    """How many sums one instruction adds the products of two words each, or of four bytes, to: sixteen, eight or none."""
+    features = llvm.get_host_cpu_features()
+    return 16 if features.get("avx512vnni") else 8 if features.get("avxvnni") else 0
 
 
 def _made(ir: str, path: Path) -> bytes:
@@ -62,15 +63,26 @@ def _host() -> str:
     """What the code depends on besides its IR."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return f"{llvmlite.__version__} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    return f"{llvmlite.__version__} {llvm.get_host_cpu_name()} {_features()}"
+
+
+@cache
+def _features() -> str:
+    """Those of this processor.
+
+    LLVM would make two instructions of a product with its sum, whose result is there earlier; here many sums are under way.
+    """
+    features = str(llvm.get_host_cpu_features().flatten())
+    return f"{features},+fast-dpwssd" if summing_lanes() else features
 
 
 @cache
 def _machine() -> Any:
     _host()
     target = llvm.Target.from_default_triple()
-    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    return target.create_target_machine(cpu, features, opt=3, reloc="pic", codemodel="default", jit=True)
+    return target.create_target_machine(
+        llvm.get_host_cpu_name(), _features(), opt=3, reloc="pic", codemodel="default", jit=True
+    )
 
 
 @cache

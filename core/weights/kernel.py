@@ -19,9 +19,10 @@ from llvmlite import ir
 from numba import njit
 
 from core.compiled.emitter import F16, F32, I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
-from core.compiled.jit import has_byte_products, register_lanes
+from core.compiled.jit import register_lanes, summing_lanes
 
 MOST_ROWS = 8  # input rows of one pass over the matrix
+_STRIDE = 32  # columns multiplied between two looks at a loop's end; any unit divides it
 PLANES = {8: (8,), 7: (4, 2, 1), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,)}
 NAMES = "codes scales offsets x x_scales x_sums x_shares y groups units ldy first last rows"  # arguments of every product
 ARGUMENTS = len(NAMES.split())
@@ -87,9 +88,7 @@ class _Product:
         def group(index: Value, carried: list[Value]) -> list[Value]:
             codes, x, *totals = carried
             parts = [self._start(row, index) for row in range(self.rows)]
-            codes, x, *flat = e.loop(
-                number(0), e.units, [codes, x, *chain.from_iterable(parts)], lambda _, inner: self._unit(inner)
-            )
+            codes, x, *flat = self._units([codes, x, *chain.from_iterable(parts)])
             sums = [flat[row * self.chains : (row + 1) * self.chains] for row in range(self.rows)]
             return [codes, x, *self._scaled(e.b.add(group0, index), index, totals, sums)]
 
@@ -111,6 +110,21 @@ class _Product:
     def _of_row(self, base: Value, row: int, group: Value, kind: Any) -> Value:
         return self.e.load(self.e.at(base, self.e.b.add(self.e.b.mul(self.e.groups, number(row)), group), 4), kind, 4)
 
+    def _units(self, carried: list[Value]) -> list[Value]:
+        """All units of a group: whole strides, and then what is left."""
+        e, several = self.e, _STRIDE // self.format.unit
+        strides = e.b.udiv(e.units, number(several))
+
+        def stride(_: Value, inner: list[Value]) -> list[Value]:
+            for _ in range(several):
+                inner = self._unit(inner)
+            return inner
+
+        carried = e.loop(number(0), strides, carried, stride)
+        if several == 1:
+            return carried
+        return e.loop(e.b.mul(strides, number(several)), e.units, carried, lambda _, inner: self._unit(inner))
+
     def _unit(self, carried: list[Value]) -> list[Value]:
         """Unpack a unit of columns and multiply it into the sums of every row."""
         e = self.e
@@ -121,7 +135,7 @@ class _Product:
                 address = e.b.add(x, e.b.add(e.b.mul(self.row_bytes, number(row)), number(4 * pair)))
                 value = e.b.bitcast(e.spread(e.load(address, I32, 4)), _PAIRS)
                 at = row * self.chains + pair % self.chains
-                sums[at] = e.b.add(sums[at], pair_sums(e, weight, value))
+                sums[at] = word_sums(e, sums[at], weight, value)
         return [e.b.add(codes, number(self.unit_bytes)), e.b.add(x, number(2 * self.format.unit)), *sums]
 
     def _scaled(self, at: Value, group: Value, totals: list[Value], sums: list[list[Value]]) -> list[Value]:
@@ -142,21 +156,36 @@ class _Product:
 
 
 def pair_sums(e: Emitter, a: Value, b: Value) -> Value:
-    """a₀b₀ + a₁b₁ in each of the sixteen lanes; one instruction on x86 (pmaddwd, or vpdpwssd with the sum)."""
+    """a₀b₀ + a₁b₁ in each of the sixteen lanes; one instruction on x86 (pmaddwd)."""
     build, wide = e.b, vector(I32, 2 * LANES)
     products = build.mul(build.sext(a, wide), build.sext(b, wide))
     halves = [build.shuffle_vector(products, products, ir.Constant(VI32, list(range(start, 2 * LANES, 2)))) for start in (0, 1)]
     return build.add(*halves)
 
 
+def word_sums(e: Emitter, total: Value, a: Value, b: Value) -> Value:
+    """total + a₀b₀ + a₁b₁ in each of the sixteen lanes."""
+    if summing_lanes():
+        return _in_one(e, "vpdpwssd", total, a, b)
+    return e.b.add(total, pair_sums(e, a, b))
+
+
 def byte_sums(e: Emitter, total: Value, codes: Value, digits: Value) -> Value:
     """total + a₀b₀ + a₁b₁ + a₂b₂ + a₃b₃ in each of the sixteen lanes, a the bytes of `codes`, b those of `digits`, signed."""
-    if has_byte_products():
-        return e.call("llvm.x86.avx512.vpdpbusd.512", VI32, total, codes, digits)
+    if summing_lanes():
+        return _in_one(e, "vpdpbusd", total, codes, digits)
     eight = constant(_PAIRS, 8)
     codes, digits = (e.b.bitcast(x, _PAIRS) for x in (codes, digits))
     low = pair_sums(e, e.b.and_(codes, constant(_PAIRS, 0xFF)), e.b.ashr(e.b.shl(digits, eight), eight))
     return e.b.add(total, e.b.add(low, pair_sums(e, e.b.lshr(codes, eight), e.b.ashr(digits, eight))))
+
+
+def _in_one(e: Emitter, name: str, total: Value, *factors: Value) -> Value:
+    """Products and their sums in one instruction, or in one for each half."""
+    lanes = summing_lanes()
+    operands = total, *(e.b.bitcast(x, VI32) for x in factors)
+    parts = [[e.part(x, first, lanes) for x in operands] for first in range(0, LANES, lanes)]
+    return e.concatenated([e.call(f"llvm.x86.avx512.{name}.{32 * lanes}", part[0].type, *part) for part in parts])
 
 
 def unpacked_pairs(e: Emitter, format: Format, codes: Value) -> list[Value]:

@@ -20,6 +20,7 @@ from core.decoder.fused.form import inside_of
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.engine.local import LocalSession
+from tests.core.compiled.instructions import sum_products_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-4
@@ -36,12 +37,11 @@ def session_of(decoder: Decoder, fused: bool, options: tuple[int, int, int, int]
 
 @pytest.mark.parametrize("form", [(8, 16, 16), (4, 32, 64), (2, 128, 48), (8, 32, 128), (4, 64, 256)])
 @pytest.mark.parametrize("queries", [1, 3, 6, 24])
-@pytest.mark.parametrize("plainly", [False, True], ids=["", "without products of bytes"])
+@pytest.mark.parametrize("lanes", [16, 8, 0])
 def test_that_kernels_multiply_with_what_codes_stand_for(
-    form: tuple[int, int, int], queries: int, plainly: bool, monkeypatch: pytest.MonkeyPatch
+    form: tuple[int, int, int], queries: int, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if plainly:
-        monkeypatch.setattr("core.weights.kernel.has_byte_products", lambda: False)
+    sum_products_in(lanes, monkeypatch)
     bits, group, size = form
     known, draws = CodedForm.of(bits, group, (size, size)), torch.Generator().manual_seed(1)
     k, v, q = (torch.randn(1, count, size, generator=draws) for count in (CHUNK, CHUNK, queries))

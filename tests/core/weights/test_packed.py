@@ -17,6 +17,7 @@ from core.weights.packed import Packed
 from core.weights.rounding import quantize
 from core.weights.rtn import Rtn
 from core.weights.table import RtnOptions
+from tests.core.compiled.instructions import sum_products_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BITS = range(2, 9)
@@ -112,3 +113,12 @@ def test_that_rows_come_out_the_same_alone_and_in_company(kind: str | int, rows:
         linear = Native(NoOptions(), tiny_plan).linear([stored(kind, 50, 256)[0]], random(50), 0)
     x = random(rows, 256)
     assert torch.equal(linear(x), torch.cat([linear(row) for row in x.split(1)]))
+
+
+@pytest.mark.parametrize("lanes", [16, 8, 0])
+@pytest.mark.parametrize("bits", BITS)
+def test_that_other_processors_give_the_same_bits(bits: int, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear, x = Packed(quantize(random(48, 384).numpy(), bits, 128)), random(5, 384)
+    expected = linear(x)
+    sum_products_in(lanes, monkeypatch)
+    assert torch.equal(linear(x), expected)
