@@ -12,6 +12,7 @@ from numba import carray, njit
 from core.attention.kernel import CHUNK, TOGETHER
 from core.decoder.fused.chunks import chunk_of, chunks_of, coded_tokens, seen_of
 from core.decoder.fused.machine import array_at, call, float_to_bits, floats, half_bits
+from core.decoder.fused.sharing import first_share, next_share
 from core.decoder.fused.vectors import FAST
 from core.weights.kernel import MOST_ROWS
 
@@ -19,23 +20,26 @@ ROOM = CHUNK + TOGETHER  # numbers of a row of scores, with what the kernel over
 
 
 @njit(nogil=True)
-def attend_in_chunks(m, p, layer, scores, folded, seen, first_row, rows, thread):
-    """This thread's chunks, each with all query heads of a KV head: sums of values, and peaks and totals of scores.
+def attend_in_chunks(m, p, layer, scores, folded, seen, first_row, rows, thread, place):
+    """A share of the chunks, each with all query heads of a KV head: sums of values, and peaks and totals of scores.
 
     scores, folded: addresses of room for `rows` rows of a chunk, and for kernels of coded blocks. seen: where among `p.seen`,
-    or −1.
+    or −1. place: of the counter of shares.
     """
     chunks, queries = chunks_of(m, p, layer, first_row, rows), m.query_heads // layer.kv_heads * rows
     items = layer.kv_heads * chunks.total
-    for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
-        head, index = item // chunks.total, item % chunks.total
-        line = index * m.query_heads * MOST_ROWS + head * queries
-        q = p.queries + 4 * (m.query_heads * first_row + head * queries) * m.head_size
-        if index < chunks.coded:
-            _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, index, line, q, queries)
-        else:
-            chunk = chunk_of(m, chunks, index)
-            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries)
+    begin, end = first_share(p, thread, items)
+    while begin < items:
+        for item in range(begin, end):
+            head, index = item // chunks.total, item % chunks.total
+            line = index * m.query_heads * MOST_ROWS + head * queries
+            q = p.queries + 4 * (m.query_heads * first_row + head * queries) * m.head_size
+            if index < chunks.coded:
+                _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, index, line, q, queries)
+            else:
+                chunk = chunk_of(m, chunks, index)
+                _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries)
+        begin, end = next_share(p, place, items, 1)
 
 
 @njit(nogil=True)

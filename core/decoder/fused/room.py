@@ -38,10 +38,14 @@ class Room:
         self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
+        groups = -(-rows // MOST_ROWS)
+        self.claims = np.zeros(m["part_count"] + m["layer_count"] * groups, np.int64)
         self.record = np.zeros(1, PASS)
-        self._fill(rows=rows, threads=threads, private_size=private_size)
+        self._fill(rows=rows, row_groups=groups, threads=threads, private_size=private_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
-        self._fill(**{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "counts", "coded")})
+        self._fill(
+            **{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "claims", "counts", "coded")}
+        )
         width = m["width"]
         self.normed = torch.from_numpy(self.private[0, 4 * rows * width : 8 * rows * width].view(np.float32)).view(rows, width)
         self.output = torch.from_numpy(self._arrays["output"])[:, :width]
@@ -50,6 +54,7 @@ class Room:
     def job(self, x: np.ndarray, position: int, logits: np.ndarray, slots: Slots | None, captured: list[int]) -> np.ndarray:
         """The record of one pass; `x` and `logits` must outlive it. captured: layers that `shown` is to hold."""
         self.meeting[0] = 0
+        self.claims[:] = 0
         self.counts[:] = 0
         self.capture[:] = -1
         self.capture[captured] = np.arange(len(captured))

@@ -31,9 +31,12 @@ from core.decoder.fused.records import (
     PASS,
     TURN,
 )
+from core.decoder.fused.sharing import first_share, next_share
 from core.decoder.fused.sources import SOURCES
 from core.decoder.fused.vectors import FAST, add_rows, norm_rows
 from core.weights.kernel import MOST_ROWS
+
+_BLOCKS = 2  # of sixteen output rows: the fewest that are worth asking for
 
 
 class Own(NamedTuple):
@@ -73,27 +76,39 @@ def _charge(own, phase):
 
 @njit(nogil=True)
 def _product(m, p, own, first, last, x, width, y, y_width, rows):
-    """This thread's share of the output rows of parts first … last − 1."""
+    """A share of the output rows of parts first … last − 1."""
     parts = carray(array_at(m.parts), m.part_count, PART)
-    values, scales = own.room, own.room + 2 * rows * m.widest
-    sums, shares = scales + 4 * rows * m.most_groups, scales + 8 * rows * m.most_groups
     quantized = 0
     for index in range(first, last):
         part = parts[index]
-        groups = part.groups
-        if groups and groups != quantized:
-            quantized = groups
-            call(m.quantizer, (x, values, scales, sums, shares, rows * groups, width // groups))
-        begin, end = part.blocks * own.thread // p.threads, part.blocks * (own.thread + 1) // p.threads
-        if end == begin:
-            continue
-        for row in range(0, rows, MOST_ROWS):
-            source = values + 2 * row * width if groups else x + 4 * row * width
-            of_group = 4 * row * groups
-            call(part.function, (
-                part.codes, part.scales, part.offsets, source, scales + of_group, sums + of_group, shares + of_group,
-                y + 4 * (row * y_width + part.first_row), groups, part.units, y_width, begin, end, min(MOST_ROWS, rows - row),
-            ))  # fmt: skip
+        if part.groups != quantized:
+            quantized = part.groups
+            _quantize(m, own, x, width, quantized, rows)
+        begin, end = first_share(p, own.thread, part.blocks)
+        while begin < part.blocks:
+            _multiply(m, own, part, x, width, y, y_width, rows, begin, end)
+            begin, end = next_share(p, index, part.blocks, _BLOCKS)
+
+
+@njit(nogil=True)
+def _quantize(m, own, x, width, groups, rows):
+    """Into this thread's room; nothing where products take float32, without groups."""
+    if groups:
+        scales, step = own.room + 2 * rows * m.widest, 4 * rows * m.most_groups
+        call(m.quantizer, (x, own.room, scales, scales + step, scales + 2 * step, rows * groups, width // groups))
+
+
+@njit(nogil=True)
+def _multiply(m, own, part, x, width, y, y_width, rows, begin, end):
+    """Blocks `begin` … `end` − 1 of a part's output rows."""
+    groups, scales, step = part.groups, own.room + 2 * rows * m.widest, 4 * rows * m.most_groups
+    for row in range(0, rows, MOST_ROWS):
+        source = own.room + 2 * row * width if groups else x + 4 * row * width
+        target, of_group = y + 4 * (row * y_width + part.first_row), scales + 4 * row * groups
+        call(part.function, (
+            part.codes, part.scales, part.offsets, source, of_group, of_group + step, of_group + 2 * step, target, groups,
+            part.units, y_width, begin, end, min(MOST_ROWS, rows - row),
+        ))  # fmt: skip
 
 
 @njit(nogil=True, fastmath=FAST)
@@ -130,7 +145,8 @@ def _attend(m, p, own, layer, index):
         if row:
             _meet(p, own)
         folded = p.folded + own.thread * p.folded_size
-        attention.attend_in_chunks(m, p, layer, own.scores, folded, seen, row, rows, own.thread)
+        place = m.part_count + index * p.row_groups + row // MOST_ROWS
+        attention.attend_in_chunks(m, p, layer, own.scores, folded, seen, row, rows, own.thread, place)
         _meet(p, own)
         attention.join_chunks(m, p, layer, row, rows, own.h)
         if seen >= 0:
