@@ -16,6 +16,7 @@ from app.dock_area import DockArea
 from app.docks import charts_of, labelled, make_docks, show_plan, show_runs
 from app.effects import needed, show_effects
 from app.engine_client import EngineClient
+from app.failures import contained
 from app.files import Files
 from app.header import Header
 from app.history import History
@@ -165,7 +166,7 @@ class Window(QMainWindow):
         """Take in what is new of the runs; give them to the views where another took its place."""
         if self._shown != [id(trace) for trace in self.session.traces]:
             self._show_runs()
-        self.streams.refresh()
+        contained(self.streams.refresh)
         if first_token:
             self.streams.repaint_now()
         self.docks.refresh()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
 
+from app.failures import contained
 from app.load import Load
 from app.models import pieces
 from core.models.tokenizer import Tokenizer
@@ -86,10 +87,9 @@ class Pulse:
         gc.enable()
         self._timer.setTimerType(Qt.TimerType.CoarseTimer)
         self._timer.setInterval(IDLE_MS)
-        self._window.follow_runs()
-        self._window.docks.refresh(at_once=True)
-        self._window.plan()
-        self._window.show_status()
+        window = self._window
+        for show in (window.follow_runs, partial(window.docks.refresh, at_once=True), window.plan, window.show_status):
+            contained(show)
 
     def engine_restarted(self) -> None:
         """Its end may be told anew."""
@@ -103,7 +103,7 @@ class Pulse:
         if window.is_busy():
             self._keep(SPARING if self._full and self._writes() and not window.engine.behind else SWIFT)
         if update.columns or update.finished:
-            window.follow_runs(update.first_token)
+            contained(partial(window.follow_runs, update.first_token))
         for error in update.errors:
             window.messages.error(error)
         for trace in update.finished:
@@ -111,7 +111,7 @@ class Pulse:
         self._replaced = []
         if (show := window.opener.take()) is not None:
             self._replaced = list(window.session.traces)
-            window.attempt(show)
+            contained(partial(window.attempt, show))
             self.job_ended()
         if update.ended:
             self.job_ended()
@@ -121,9 +121,8 @@ class Pulse:
 
     def _look_around(self) -> None:
         """What changes seldom, and what a person reads."""
-        self._look_at_history()
-        self._look_at_engine()
-        self._look_at_tokenizer()
+        for look in (self._look_at_history, self._look_at_engine, self._look_at_tokenizer):
+            contained(look)
         if self._window.is_busy():
             self._window.show_status()
             self._follow_load()

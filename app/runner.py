@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from app.failures import contained
 from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, RunJob
 from app.progress import Progress, Status
 from app.session import LETTERS, Column, Session
@@ -116,7 +118,7 @@ class Runner:
         update = Update()
         for envelope in self.engine.poll():
             if self._job is not None and envelope.job == self._job.number:
-                self._take(self._job, envelope, update)
+                contained(partial(self._take, self._job, envelope, update))  # what follows holds the end of the job
         return update
 
     def _submit(self, requests: tuple[RunRequest, ...], places: tuple[int, ...], repeats: int = 0) -> None:
