@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QTabWidget, QWi
 
 from app.dock_title import DockTitle
 from app.failures import contained
+from app.pace import SWIFT
 
 LEAST_REST = 0.15  # seconds
 
@@ -51,7 +52,7 @@ class DockArea:
         )
         for area in (Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea):
             window.setTabPosition(area, QTabWidget.TabPosition.North)
-        self.rest = 40
+        self.rest = SWIFT.rest
         self._not_before = 0.0
         self._turn = 0
         self.reset()

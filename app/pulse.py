@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from PySide6.QtCore import Qt, QTimer
 from app.failures import contained
 from app.load import Load
 from app.models import pieces
+from app.pace import SPARING, SWIFT, Pace
 from core.models.tokenizer import Tokenizer
 from core.trace import Trace
 
@@ -20,23 +20,6 @@ if TYPE_CHECKING:
     from app.main_window import Window
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How much of the processor the window takes while a job runs.
-
-    beat_ms: between two looks at the engine. flush_every: seconds between two batches of events, less than that so that every
-    look finds one. say_every: seconds between two changes of the status line. rest: a refresh of a dock is followed by so
-    many times its own length without one.
-    """
-
-    beat_ms: int
-    flush_every: float
-    say_every: float
-    rest: int
-
-
-SWIFT = Pace(28, 0.02, 0.25, 40)  # a little over thirty frames a second, and lines that can just be read
-SPARING = Pace(200, 0.17, 0.5, 160)
 IDLE_MS = 200
 FULL = 0.85  # share of the processor from which all that the window takes is taken from the engine
 
