@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
 
 
 IDLE_MS = 200
-FULL = 0.85  # share of the processor from which all that the window takes is taken from the engine
+FULL = 0.85  # share of the processor from which what the window takes is taken from the engine
 
 
 class Pulse:
     """Beats five times a second, and while a job runs at the pace that the processor has time for.
 
     Where a run that writes has the whole processor, the pace is sparing: the threads of a decode step wait for each other, so
-    that work on one core holds up all of them. It stays swift where events come faster than they are taken in. A run is taken
-    to be like the one before it until its load is measured.
+    that work on one core holds up all of them. It stays swift where events come faster than they are taken in, and where
+    other programs take so much that they hold up the run themselves. A run is taken to be like the one before it until its
+    load is measured.
     """
 
     def __init__(self, window: Window) -> None:
@@ -60,7 +62,7 @@ class Pulse:
     def job_began(self) -> None:
         """Look often from now on. The collector waits: it would walk through every event, for longer than a frame lasts."""
         gc.disable()
-        self._load.measure()
+        self._load.measure(self._pids())
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._keep(SWIFT)
 
@@ -111,9 +113,14 @@ class Pulse:
             self._follow_load()
 
     def _follow_load(self) -> None:
-        self._load.measure()
+        self._load.measure(self._pids())
         if self._writes():
             self._full = self._load.share > FULL
+
+    def _pids(self) -> list[int]:
+        """Of the window and its engine."""
+        engine = self._window.engine.pid
+        return [os.getpid(), *([] if engine is None else [engine])]
 
     def _writes(self) -> bool:
         return any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)
