@@ -103,7 +103,7 @@ class Window(QMainWindow):
             self.session.open_run(traces[0], beside)
             self.show_session(self.session)
 
-        self.attempt(lambda: self.open_runs("a run of the history", [partial(self.history.open, id_)], show))
+        self.attempt(lambda: self.open_runs("a run of the history", [partial(self.keeper.open, id_)], show))
 
     def open_runs(self, name: str, reads: Sequence[Read], show: Show) -> None:
         """Read recorded runs beside the window, and show them. Raises BadInput while something else goes on."""

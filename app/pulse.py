@@ -93,6 +93,8 @@ class Pulse:
             window.messages.error(error)
         for trace in update.finished:
             window.keeper.keep(trace)
+        for trace in update.measured:
+            window.keeper.measured(trace)
         self._replaced = []
         if (show := window.opener.take()) is not None:
             self._replaced = list(window.session.traces)

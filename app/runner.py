@@ -29,10 +29,14 @@ class Engine(Protocol):
 
 @dataclass
 class Update:
-    """What one look at the engine brought. columns: whose trace changed; finished: runs to keep in the history."""
+    """What one look at the engine brought. columns: whose trace changed; finished: runs to keep in the history.
+
+    measured: traces whose quality was.
+    """
 
     columns: set[int] = field(default_factory=set)
     finished: list[Trace] = field(default_factory=list)
+    measured: list[Trace] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     first_token: bool = False
     ended: bool = False
@@ -144,7 +148,7 @@ class Runner:
             case Failed(message=message):
                 update.errors.append(f"{LETTERS[place]}: {message}")
         if isinstance(envelope.event, QualityMeasured | NeedleMeasured):
-            job.columns[request].measured(envelope.event)
+            update.measured.append(job.columns[request].measured(envelope.event))
             update.columns.add(place)
         else:
             self._record(job, request, envelope.event, update)
