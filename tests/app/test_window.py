@@ -246,7 +246,7 @@ def test_that_a_kept_run_opens_from_the_history(qtbot, window, traces):
     assert window.session.columns[1].trace is traces[1]
 
 
-def test_that_the_history_shows_what_is_measured_after_a_run(qtbot, window, traces):
+def test_that_the_history_shows_what_is_measured_after_a_run(qtbot, window):
     trace = make_trace()
     window.session.columns[0].trace = trace
     window.keeper.keep(trace)
