@@ -13,6 +13,8 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QTabWidget, QWidget
 
 from app.dock_title import DockTitle
+from app.failures import contained
+from app.pace import SWIFT
 
 LEAST_REST = 0.15  # seconds
 
@@ -50,7 +52,7 @@ class DockArea:
         )
         for area in (Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea):
             window.setTabPosition(area, QTabWidget.TabPosition.North)
-        self.rest = 40
+        self.rest = SWIFT.rest
         self._not_before = 0.0
         self._turn = 0
         self.reset()
@@ -86,7 +88,7 @@ class DockArea:
         seen = [dock.refresh for dock in self.visible() if dock.refresh is not None]
         self._turn += 1
         for refresh in seen if at_once else seen[self._turn % max(1, len(seen)) :][:1]:
-            refresh()
+            contained(refresh)
         self._not_before = math.inf
         QTimer.singleShot(0, self._window, partial(self._rest, began))  # when what was refreshed has been painted
 

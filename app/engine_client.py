@@ -12,6 +12,7 @@ from typing import Literal, TypeGuard
 from app.engine_link import EngineLink
 from app.engine_process import ENGINE, Factories, log_file
 from app.messages import Envelope, Job, JobEnded, Ready
+from app.pace import SWIFT
 from core.errors import RunFailed
 from core.events import Failed
 
@@ -28,7 +29,7 @@ class EngineClient:
 
     def __init__(self, factories: Factories = ENGINE) -> None:
         self._factories = factories
-        self._flush_every = 0.02
+        self._flush_every = SWIFT.flush_every
         self._last_job = 0
         self._reset()
 

@@ -7,7 +7,6 @@ import faulthandler
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,13 +16,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TextIO, TypeVar
 
+from app.log import FORMAT, opened
 from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, Ready, RunJob
 from app.outbox import Outbox
 from core.errors import BadInput, PlaygroundError
 from core.events import Event, Failed
 from core.folders import cache_folder
-
-_LARGEST_LOG = 2**20  # bytes
 
 Stop = Callable[[], bool]
 T = TypeVar("T")
@@ -60,7 +58,7 @@ def log_file() -> Path:
 def main(jobs: Connection, events: Connection, wishes: Wishes, factories: Factories) -> None:
     """Do one job after another until the window is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _log_to(_opened_log())
+    _log_to(opened(log_file()))
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
     outbox = Outbox(events, lambda: wishes.flush_every)
     worker = _worker(factories, outbox)
@@ -137,19 +135,8 @@ def _imported(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _opened_log() -> TextIO:
-    """The log, started anew when it has grown large; standard error where the folder cannot be written."""
-    path = log_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        small = not path.exists() or path.stat().st_size < _LARGEST_LOG
-        return path.open("a" if small else "w", encoding="utf-8")
-    except OSError:
-        return sys.stderr
-
-
 def _log_to(log: TextIO) -> None:
-    logging.basicConfig(stream=log, format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(stream=log, format=FORMAT, level=logging.WARNING)
     faulthandler.enable(log)
 
 

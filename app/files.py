@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QFileDialog
 from app import session as session_file
 from app.docks import comparison
 from app.exports import export_chart, export_report
+from app.failures import during
 from app.session import LETTERS
 from core import trace_file
 from core.charts.chart import Chart
@@ -127,7 +128,8 @@ class Files:
 
     def export_chart_to(self, chart: Chart, path: Path) -> None:
         """In the format that the suffix names. Raises BadInput for an unknown one, RunFailed when it cannot be written."""
-        export_chart(chart, self._window.labelled(), path)
+        with during(f"the chart “{chart.title}” could not be exported"):
+            export_chart(chart, self._window.labelled(), path)
         self._window.messages.inform(f"The chart “{chart.title}” is written to {path}")
 
     def export_report(self) -> None:
@@ -136,7 +138,8 @@ class Files:
 
     def export_report_to(self, path: Path) -> None:
         """One self-contained page on every run that is shown. Raises RunFailed when it cannot be written."""
-        export_report(self._window.labelled(), path, comparison(self._window.session))
+        with during("the report could not be exported"):
+            export_report(self._window.labelled(), path, comparison(self._window.session))
         self._window.messages.inform(f"The report is written to {path}")
 
     # Asking

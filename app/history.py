@@ -14,12 +14,15 @@ from typing import Any
 
 from core import trace_file
 from core.errors import BadInput, RunFailed
+from core.events import RunFinished
 from core.folders import data_folder
+from core.quality.figures import figures
 from core.trace import Trace
 from core.trace_file import Progress, unwatched
 
 VERSION = 1
 KEY_METRICS = ("ttft_ms", "tpot_ms", "decode_tokens_per_s", "prompt_tokens", "new_tokens", "peak_memory_bytes")
+QUALITY = ("perplexity", "perplexity_ratio", "mean_kl", "same_top1")  # of the text that was measured last
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, model TEXT NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL,
@@ -30,7 +33,10 @@ CREATE TABLE IF NOT EXISTS runs (
 
 @dataclass(frozen=True)
 class Entry:
-    """One kept run. time: seconds since 1970. config: as RunConfig.to_dict. metrics: those of KEY_METRICS. trace: its file."""
+    """One kept run. time: seconds since 1970. config: as RunConfig.to_dict. trace: its file.
+
+    metrics: those of KEY_METRICS, and what has been measured of QUALITY and `needle_recall`.
+    """
 
     id: int
     time: float
@@ -58,9 +64,7 @@ class History:
             raise ValueError("only a finished run is kept")
         path = self._traces / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}.trace"
         trace_file.save(trace, path)
-        config, metrics = trace.started.config, trace.finished.metrics
-        kept = {name: metrics.get(name) for name in KEY_METRICS}
-        plain = (json.dumps(config.to_dict()), json.dumps(kept), path.name)
+        plain = (json.dumps(trace.started.config.to_dict()), json.dumps(_metrics(trace, trace.finished)), path.name)
         row = (time.time(), trace.started.info.name, trace.started.prompt, trace.finished.text, *plain)
         try:
             with self._open() as database:
@@ -70,6 +74,18 @@ class History:
             path.unlink(missing_ok=True)
             raise
         return int(cursor.lastrowid or 0)
+
+    def update(self, id_: int, trace: Trace) -> None:
+        """Keep what a run has gained since; nothing of one that was deleted. Raises RunFailed when it cannot be written."""
+        try:
+            path = self._find(id_).trace
+        except BadInput:
+            return
+        if trace.finished is None:
+            raise ValueError("only a finished run is kept")
+        trace_file.save(trace, path)
+        with self._open() as database:
+            database.execute("UPDATE runs SET metrics = ? WHERE id = ?", (json.dumps(_metrics(trace, trace.finished)), id_))
 
     def search(self, text: str = "", most: int = 200) -> list[Entry]:
         """The latest runs whose model, prompt, text or configuration hold every word of `text`."""
@@ -143,6 +159,17 @@ class History:
 
     def _failure(self, error: sqlite3.Error) -> RunFailed:
         return RunFailed(f"{self._file}: the history cannot be used: {error}")
+
+
+def _metrics(trace: Trace, finished: RunFinished) -> dict[str, float | None]:
+    """What an entry shows."""
+    kept = {name: finished.metrics.get(name) for name in KEY_METRICS}
+    if trace.quality:
+        found = figures(trace.quality[-1].segments)
+        kept |= {name: found[name] for name in QUALITY}
+    if trace.needles:
+        kept["needle_recall"] = float(trace.needles[-1].recall.mean())
+    return kept
 
 
 def _pattern(word: str) -> str:

@@ -40,6 +40,16 @@ def _metric(name: str, unit: str) -> Callable[[Entry], str]:
     return lambda entry: spoken(entry.metrics.get(name), unit)
 
 
+def _measured(name: str, unit: str = "", times: float = 1.0) -> Callable[[Entry], str]:
+    """Empty where nobody has measured it."""
+
+    def text(entry: Entry) -> str:
+        value = entry.metrics.get(name)
+        return "" if value is None else spoken(times * value, unit)
+
+    return text
+
+
 def _configuration(entry: Entry) -> str:
     try:
         return headline(from_dict(entry.config))
@@ -54,10 +64,13 @@ COLUMNS: dict[str, Callable[[Entry], str]] = {
     "TTFT": _metric("ttft_ms", "ms"),
     "Decode": _metric("decode_tokens_per_s", "tok/s"),
     "Tokens": _metric("new_tokens", ""),
+    "Perplexity": _measured("perplexity"),
+    "Mean KL": _measured("mean_kl", "nats"),
+    "Needles": _measured("needle_recall", "%", 100.0),
     "Model": lambda entry: entry.model,
 }
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_NUMBERS = {"TTFT", "Decode", "Tokens"}
+_NUMBERS = {"TTFT", "Decode", "Tokens", "Perplexity", "Mean KL", "Needles"}
 
 
 class HistoryModel(QAbstractTableModel):
@@ -161,7 +174,7 @@ class HistoryView(QWidget):
         header.setHighlightSections(False)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for section, width in enumerate((14, 20, 24, 11, 13, 9, 22)):
+        for section, width in enumerate((14, 20, 24, 11, 13, 9, 12, 14, 10, 22)):
             header.resizeSection(section, width * GRID)
         header.setStretchLastSection(True)
         table.activated.connect(lambda index: self.opened.emit(self.model.entries[index.row()].id))

@@ -16,6 +16,7 @@ from app.dock_area import DockArea
 from app.docks import charts_of, labelled, make_docks, show_plan, show_runs
 from app.effects import needed, show_effects
 from app.engine_client import EngineClient
+from app.failures import contained
 from app.files import Files
 from app.header import Header
 from app.history import History
@@ -102,7 +103,7 @@ class Window(QMainWindow):
             self.session.open_run(traces[0], beside)
             self.show_session(self.session)
 
-        self.attempt(lambda: self.open_runs("a run of the history", [partial(self.history.open, id_)], show))
+        self.attempt(lambda: self.open_runs("a run of the history", [partial(self.keeper.open, id_)], show))
 
     def open_runs(self, name: str, reads: Sequence[Read], show: Show) -> None:
         """Read recorded runs beside the window, and show them. Raises BadInput while something else goes on."""
@@ -165,7 +166,7 @@ class Window(QMainWindow):
         """Take in what is new of the runs; give them to the views where another took its place."""
         if self._shown != [id(trace) for trace in self.session.traces]:
             self._show_runs()
-        self.streams.refresh()
+        contained(self.streams.refresh)
         if first_token:
             self.streams.repaint_now()
         self.docks.refresh()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+import os
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
 
+from app.failures import contained
 from app.load import Load
 from app.models import pieces
+from app.pace import SPARING, SWIFT, Pace
 from core.models.tokenizer import Tokenizer
 from core.trace import Trace
 
@@ -19,33 +21,17 @@ if TYPE_CHECKING:
     from app.main_window import Window
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How much of the processor the window takes while a job runs.
-
-    beat_ms: between two looks at the engine. flush_every: seconds between two batches of events, less than that so that every
-    look finds one. say_every: seconds between two changes of the status line. rest: a refresh of a dock is followed by so
-    many times its own length without one.
-    """
-
-    beat_ms: int
-    flush_every: float
-    say_every: float
-    rest: int
-
-
-SWIFT = Pace(28, 0.02, 0.25, 40)  # a little over thirty frames a second, and lines that can just be read
-SPARING = Pace(200, 0.17, 0.5, 160)
 IDLE_MS = 200
-FULL = 0.85  # share of the processor from which all that the window takes is taken from the engine
+FULL = 0.85  # share of the processor from which what the window takes is taken from the engine
 
 
 class Pulse:
     """Beats five times a second, and while a job runs at the pace that the processor has time for.
 
     Where a run that writes has the whole processor, the pace is sparing: the threads of a decode step wait for each other, so
-    that work on one core holds up all of them. It stays swift where events come faster than they are taken in. A run is taken
-    to be like the one before it until its load is measured.
+    that work on one core holds up all of them. It stays swift where events come faster than they are taken in, and where
+    other programs take so much that they hold up the run themselves. A run is taken to be like the one before it until its
+    load is measured.
     """
 
     def __init__(self, window: Window) -> None:
@@ -76,7 +62,7 @@ class Pulse:
     def job_began(self) -> None:
         """Look often from now on. The collector waits: it would walk through every event, for longer than a frame lasts."""
         gc.disable()
-        self._load.measure()
+        self._load.measure(self._pids())
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._keep(SWIFT)
 
@@ -86,10 +72,9 @@ class Pulse:
         gc.enable()
         self._timer.setTimerType(Qt.TimerType.CoarseTimer)
         self._timer.setInterval(IDLE_MS)
-        self._window.follow_runs()
-        self._window.docks.refresh(at_once=True)
-        self._window.plan()
-        self._window.show_status()
+        window = self._window
+        for show in (window.follow_runs, partial(window.docks.refresh, at_once=True), window.plan, window.show_status):
+            contained(show)
 
     def engine_restarted(self) -> None:
         """Its end may be told anew."""
@@ -103,15 +88,17 @@ class Pulse:
         if window.is_busy():
             self._keep(SPARING if self._full and self._writes() and not window.engine.behind else SWIFT)
         if update.columns or update.finished:
-            window.follow_runs(update.first_token)
+            contained(partial(window.follow_runs, update.first_token))
         for error in update.errors:
             window.messages.error(error)
         for trace in update.finished:
             window.keeper.keep(trace)
+        for trace in update.measured:
+            window.keeper.measured(trace)
         self._replaced = []
         if (show := window.opener.take()) is not None:
             self._replaced = list(window.session.traces)
-            window.attempt(show)
+            contained(partial(window.attempt, show))
             self.job_ended()
         if update.ended:
             self.job_ended()
@@ -121,17 +108,21 @@ class Pulse:
 
     def _look_around(self) -> None:
         """What changes seldom, and what a person reads."""
-        self._look_at_history()
-        self._look_at_engine()
-        self._look_at_tokenizer()
+        for look in (self._look_at_history, self._look_at_engine, self._look_at_tokenizer):
+            contained(look)
         if self._window.is_busy():
             self._window.show_status()
             self._follow_load()
 
     def _follow_load(self) -> None:
-        self._load.measure()
+        self._load.measure(self._pids())
         if self._writes():
             self._full = self._load.share > FULL
+
+    def _pids(self) -> list[int]:
+        """Of the window and its engine."""
+        engine = self._window.engine.pid
+        return [os.getpid(), *([] if engine is None else [engine])]
 
     def _writes(self) -> bool:
         return any(trace is not None and trace.live and trace.tokens for trace in self._window.session.traces)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from app.failures import contained
 from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, RunJob
 from app.progress import Progress, Status
 from app.session import LETTERS, Column, Session
@@ -27,10 +29,14 @@ class Engine(Protocol):
 
 @dataclass
 class Update:
-    """What one look at the engine brought. columns: whose trace changed; finished: runs to keep in the history."""
+    """What one look at the engine brought. columns: whose trace changed; finished: runs to keep in the history.
+
+    measured: traces whose quality was.
+    """
 
     columns: set[int] = field(default_factory=set)
     finished: list[Trace] = field(default_factory=list)
+    measured: list[Trace] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     first_token: bool = False
     ended: bool = False
@@ -116,7 +122,7 @@ class Runner:
         update = Update()
         for envelope in self.engine.poll():
             if self._job is not None and envelope.job == self._job.number:
-                self._take(self._job, envelope, update)
+                contained(partial(self._take, self._job, envelope, update))  # what follows holds the end of the job
         return update
 
     def _submit(self, requests: tuple[RunRequest, ...], places: tuple[int, ...], repeats: int = 0) -> None:
@@ -142,7 +148,7 @@ class Runner:
             case Failed(message=message):
                 update.errors.append(f"{LETTERS[place]}: {message}")
         if isinstance(envelope.event, QualityMeasured | NeedleMeasured):
-            job.columns[request].measured(envelope.event)
+            update.measured.append(job.columns[request].measured(envelope.event))
             update.columns.add(place)
         else:
             self._record(job, request, envelope.event, update)

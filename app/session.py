@@ -31,11 +31,12 @@ class Column:
     trace: Trace | None = None
     repeats: list[Trace] = field(default_factory=list)
 
-    def measured(self, event: QualityMeasured | NeedleMeasured) -> None:
+    def measured(self, event: QualityMeasured | NeedleMeasured) -> Trace:
         """Add to the trace of the same configuration; a trace of another one makes room for a new one without a run."""
         if self.trace is None or self.trace.subject is None or not same_quality(self.trace.subject.config, event.config):
             self.trace = Trace()
         self.trace.add(event)
+        return self.trace
 
 
 @dataclass

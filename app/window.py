@@ -9,9 +9,11 @@ from typing import cast
 
 from PySide6.QtWidgets import QApplication
 
+from app import log
 from app import session as session_file
 from app import settings as settings_file
 from app.engine_client import EngineClient
+from app.failures import Failures
 from app.history import History
 from app.main_window import Window
 from app.session import Session
@@ -20,6 +22,7 @@ from core import trace_file
 from core.errors import BadInput
 from core.trace import Trace
 from widgets import theme
+from widgets.failed_chart import log_file
 
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample.trace"
 NAME = "Inference Playground"
@@ -34,14 +37,16 @@ def open_window(session: Path | None, trace: Path | None, model: str | None) -> 
     opened = session_file.read(session) if session else None
     if trace is not None and not trace.is_file():
         raise BadInput(f"{trace}: there is no such file")
+    log.write_to(log_file())
     app = application()
     settings = settings_file.read()
     theme.apply(app, cast(theme.Mode, settings.theme))
     window = build_window(settings, opened, model=model, sample=trace is None)
     window.show()
-    if trace is not None:
-        window.attempt(lambda: _open_trace(window, trace, model))
-    return app.exec()
+    with Failures(window.messages.failure).taken():
+        if trace is not None:
+            window.attempt(lambda: _open_trace(window, trace, model))
+        return app.exec()
 
 
 def _open_trace(window: Window, path: Path, model: str | None) -> None:

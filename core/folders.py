@@ -11,7 +11,7 @@ _NAME = "inference-playground"
 
 
 def cache_folder() -> Path:
-    """Downloaded models, measurements and the engine's log; INFERENCE_PLAYGROUND_CACHE overrides."""
+    """Downloaded models, measurements and the logs of window and engine; INFERENCE_PLAYGROUND_CACHE overrides."""
     return _folder("CACHE", platformdirs.user_cache_dir(_NAME))
 
 

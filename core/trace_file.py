@@ -75,12 +75,14 @@ def _read(archive: zipfile.ZipFile, name: str, progress: Progress) -> memoryview
     entry = archive.getinfo(name)
     if entry.file_size > _LARGEST[name] or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise Fault(f"{name} is packed in a way this program does not write")
-    data, at = memoryview(bytearray(entry.file_size)), 0
+    data, at = np.empty(entry.file_size, np.uint8).data, 0  # filling zeros in first would hold up every thread
     with archive.open(entry) as member:
         while part := member.read(_AT_ONCE):
             data[at : at + len(part)] = part
             at += len(part)
             progress(at / entry.file_size / 2 if name == "arrays.bin" else 0.0)
+    if at < entry.file_size:
+        raise Fault(f"{name} ends after {at} of {entry.file_size} bytes")
     return data.toreadonly()
 
 

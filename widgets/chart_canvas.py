@@ -14,6 +14,7 @@ from widgets.chart_layout import Layout, lay_out
 from widgets.chart_look import Look, look, mixed
 from widgets.chart_painter import centred, paint
 from widgets.chart_zoom import can_zoom, clamped, panned, zoomed
+from widgets.failed_chart import failed
 
 _MOVES: dict[int, Move] = {
     Qt.Key.Key_Left: "left", Qt.Key.Key_Right: "right", Qt.Key.Key_Up: "up", Qt.Key.Key_Down: "down",
@@ -51,6 +52,7 @@ class ChartCanvas(QWidget):
 
     @property
     def chart(self) -> Chart:
+        """What is drawn."""
         return self._chart
 
     def set_chart(self, chart: Chart) -> None:
@@ -75,17 +77,25 @@ class ChartCanvas(QWidget):
     def picture(self) -> QPixmap:
         """The chart as shown, without the cursor."""
         if self._picture is None:
-            self._picture = self._painted()
+            try:
+                self._picture = self._painted()
+            except Exception as error:
+                self._fail(error)
+                self._picture = self._painted()
         return self._picture
 
     def _painted(self) -> QPixmap:
         ratio = self.devicePixelRatioF()
         picture = QPixmap(self.size() * ratio)
         picture.setDevicePixelRatio(ratio)
-        painter = QPainter(picture)
-        paint(painter, self._chart, self.layout_of_chart(), self._look())
-        painter.end()
+        with QPainter(picture) as painter:
+            paint(painter, self._chart, self.layout_of_chart(), self._look())
         return picture
+
+    def _fail(self, error: Exception) -> None:
+        """Say what failed in place of the chart."""
+        self._set_view(None)
+        self.set_chart(failed(self._chart.name, self._chart.title, error))
 
     def layout_of_chart(self) -> Layout:
         """Where everything stands at the current size and zoom."""
@@ -115,6 +125,12 @@ class ChartCanvas(QWidget):
     def _say(self) -> None:
         self.spoke.emit(describe(self._chart, self._place) if self._place is not None else "")
 
+    def _read_out(self, painter: QPainter, place: Place) -> None:
+        try:
+            self._draw_read_out(painter, place)
+        except Exception as error:
+            self._fail(error)
+
     def _draw_read_out(self, painter: QPainter, place: Place) -> None:
         layout, ink = self.layout_of_chart(), self._look()
         at = position(self._chart, layout, place)
@@ -140,15 +156,16 @@ class ChartCanvas(QWidget):
         return QSize(200, 120)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.drawPixmap(0, 0, self.picture())
-        painter.setFont(self._look().small)
-        if self._place is not None and has_data(self._chart):
-            self._draw_read_out(painter, self._place)
-        if self._ringed and self.hasFocus():
-            painter.setPen(QPen(self._look().accent, 1.0))
-            painter.setBrush(Qt.BrushStyle.NoBrush)
-            painter.drawRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5))
+        picture = self.picture()
+        with QPainter(self) as painter:
+            painter.drawPixmap(0, 0, picture)
+            painter.setFont(self._look().small)
+            if self._place is not None and has_data(self._chart):
+                self._read_out(painter, self._place)
+            if self._ringed and self.hasFocus():
+                painter.setPen(QPen(self._look().accent, 1.0))
+                painter.setBrush(Qt.BrushStyle.NoBrush)
+                painter.drawRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5))
 
     def focusInEvent(self, event: QFocusEvent) -> None:
         self._ringed = event.reason() in _BY_KEYBOARD

@@ -26,9 +26,10 @@ class ChartTableModel(QAbstractTableModel):
         self._struck.setStrikeOut(True)
 
     def set_chart(self, chart: Chart) -> None:
+        contents = readable(table(chart)) if chart.listing is not None else table(chart)
+        columns = columns_of(contents)
         self.beginResetModel()
-        self._table = readable(table(chart)) if chart.listing is not None else table(chart)
-        self._columns = columns_of(self._table)
+        self._table, self._columns = contents, columns
         self.endResetModel()
 
     @property

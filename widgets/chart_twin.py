@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QAbstractItemView, QTableView, QVBoxLayout, QWidget
 
-from core.charts.chart import Chart, Table
+from core.charts.chart import Chart, Table, has_data
 from widgets.chart_table import ChartTableModel
 from widgets.labels import ElidedLabel, quiet_label
 from widgets.table_text import column_widths, columns_of
@@ -42,8 +42,9 @@ class TablePage(QWidget):
         self.title.setText(f"{chart.title} ({chart.badge})")
         self.view.setAccessibleName(f"{chart.title} table")
         self.definition.setText(chart.definition)
-        self.notes.setText(" · ".join(chart.notes))
-        self.notes.setVisible(bool(chart.notes))
+        notes = chart.notes if has_data(chart) else (*chart.notes, chart.empty)
+        self.notes.setText(" · ".join(notes))
+        self.notes.setVisible(bool(notes))
         for index, name in enumerate(self.model.contents.columns):
             self.view.setColumnHidden(index, name in self.hidden)
         self._fit()

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QStackedLayout, QToolButton, Q
 from core.charts.chart import Chart, has_data
 from widgets.chart_canvas import ChartCanvas
 from widgets.chart_twin import TablePage
+from widgets.failed_chart import failed
 from widgets.theme import GRID, set_role, small_font
 
 TABLE_EVERY_MS = 500  # a long table is not built anew for every token
@@ -24,6 +25,7 @@ class ChartView(QWidget):
     def __init__(self, chart: Chart | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.canvas = ChartCanvas()
+        self._chart = self.canvas.chart
         self._stack = QStackedLayout(self)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self._stack.addWidget(self.canvas)
@@ -46,13 +48,23 @@ class ChartView(QWidget):
 
     @property
     def chart(self) -> Chart:
-        """What is shown."""
-        return self.canvas.chart
+        """What is shown; its numbers, also where drawing it failed."""
+        return self._chart
 
     def set_chart(self, chart: Chart) -> None:
-        """Show `chart`. Cheap: it is painted at the next turn, and not at all while hidden."""
-        if chart is self.chart:
+        """Show `chart`. Cheap: it is painted at the next turn, and not at all while hidden.
+
+        One that cannot be shown says so in its place.
+        """
+        if chart is self._chart:
             return
+        self._chart = chart
+        try:
+            self._show(chart)
+        except Exception as error:
+            self._show(failed(chart.name, chart.title, error))
+
+    def _show(self, chart: Chart) -> None:
         self.setAccessibleName(f"{chart.title} chart")
         self.canvas.setAccessibleName(self.accessibleName())
         self.canvas.setToolTip(" · ".join((chart.definition, *chart.notes)))
@@ -82,7 +94,10 @@ class ChartView(QWidget):
             self._place_buttons()
 
     def _fill_table(self) -> None:
-        self.twin.set_chart(self.chart)
+        try:
+            self.twin.set_chart(self._chart)
+        except Exception as error:
+            self.twin.set_chart(failed(self._chart.name, self._chart.title, error))
 
     def _speak(self, text: str) -> None:
         self.canvas.setAccessibleDescription(text or f"{self.chart.badge}. {self.chart.definition}")

@@ -61,9 +61,8 @@ def png_bytes(chart: Chart, size: tuple[int, int] = (960, 600), theme: ThemeName
     image.setDevicePixelRatio(PNG_SCALE)
     look_ = look(theme == "dark")
     image.fill(look_.ground)
-    painter = QPainter(image)
-    paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_)
-    painter.end()
+    with QPainter(image) as painter:
+        paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_)
     buffer = _open_buffer()
     QImageWriter(buffer, b"png").write(image)
     return bytes(buffer.data().data())
@@ -92,9 +91,8 @@ WRITERS: dict[str, Callable[[Chart, tuple[int, int], ThemeName], bytes]] = {
 
 def _paint_on(device: QSvgGenerator | QPdfWriter, chart: Chart, size: tuple[int, int], theme: ThemeName) -> None:
     look_ = look(theme == "dark")
-    painter = QPainter(device)
-    paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_, vector=True)
-    painter.end()
+    with QPainter(device) as painter:
+        paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_, vector=True)
 
 
 def _open_buffer() -> QBuffer:

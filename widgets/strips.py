@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QWidget
 
 from widgets import icons, theme
@@ -101,6 +102,10 @@ class MessageStrip(QFrame):
     def error(self, text: str, remedy: str = "", call: Callable[[], object] | None = None) -> None:
         """What went wrong; remedy: the text of a button that calls `call`."""
         self._say("error", text, remedy, call)
+
+    def failure(self, text: str, details: str) -> None:
+        """What broke, with its details to be copied."""
+        self.error(text, "Copy details", lambda: QGuiApplication.clipboard().setText(details))
 
     def inform(self, text: str) -> None:
         """What was done."""

@@ -61,7 +61,7 @@ CHARTS: dict[str, Builder] = {
         Builder("latency_tokens", "Each token", "latency", latency_tokens),
         Builder("latency_histogram", "Histogram", "latency", latency_histogram),
         Builder("memory", "Memory", "memory", memory_charts.memory),
-        Builder("kv_growth", "KV cache", "memory", memory_charts.kv_growth),
+        Builder("kv_per_token", "Room a token", "memory", memory_charts.kv_per_token),
         Builder("kv_tokens", "KV tokens", "memory", memory_charts.kv_tokens),
         Builder("kv_context", "Against context", "memory", memory_charts.kv_context),
         Builder("cache_map", "Tokens in the cache", "cache", cache_map, single=True),

@@ -5,8 +5,11 @@ import threading
 import pytest
 
 from app.history import History
+from app.keeper import Keeper
 from core.errors import BadInput, RunFailed
-from core.trace import Trace
+from core.quality.figures import figures
+from core.quality.results import NeedleMeasured, QualityMeasured
+from core.trace import Trace, record
 from tests.traces import make_trace
 
 
@@ -32,6 +35,53 @@ def test_that_entries_carry_what_a_list_shows(history):
     assert entry.metrics["tpot_ms"] == trace.finished.metrics.get("tpot_ms")
     assert entry.text == trace.finished.text
     assert entry.trace.is_file()
+
+
+def test_that_an_entry_gains_what_is_measured_after_its_run(history):
+    whole = make_trace()
+    trace = record(event for event in whole.events() if not isinstance(event, QualityMeasured | NeedleMeasured))
+    number = history.add(trace)
+    assert "perplexity" not in history.search()[0].metrics
+    for event in (*whole.quality, *whole.needles):
+        trace.add(event)
+    history.update(number, trace)
+    (entry,) = history.search()
+    found = figures(whole.quality[-1].segments)
+    assert entry.metrics["perplexity"] == found["perplexity"]
+    assert entry.metrics["mean_kl"] == found["mean_kl"]
+    assert entry.metrics["needle_recall"] == whole.needles[-1].recall.mean()
+    assert entry.metrics["ttft_ms"] == whole.finished.metrics["ttft_ms"]
+    assert history.open(number).quality == whole.quality
+    assert len(list(entry.trace.parent.iterdir())) == 1
+    history.delete(number)
+    history.update(number, trace)
+    assert history.search() == []
+    assert not entry.trace.exists()
+
+
+def test_that_a_run_that_was_measured_before_is_kept_with_its_quality(history):
+    history.add(make_trace())
+    assert history.search()[0].metrics["same_top1"] is not None
+
+
+def test_that_the_keeper_adds_measurements_to_runs_it_has_kept_or_opened_and_to_no_others(history):
+    keeper, kept, stranger = Keeper(history), make_trace(), make_trace()
+    keeper.keep(kept)
+    kept.add(kept.quality[0])
+    keeper.measured(kept)
+    keeper.measured(stranger)
+    keeper.close()
+    assert keeper.done() == (2, [])
+    (entry,) = history.search()
+    assert len(history.open(entry.id).quality) == len(kept.quality)
+    keeper = Keeper(history)
+    opened = keeper.open(entry.id)
+    opened.add(opened.quality[0])
+    keeper.measured(opened)
+    keeper.close()
+    assert len(history.open(entry.id).quality) == len(kept.quality) + 1
+    del opened
+    assert not keeper._kept, "a trace that is gone is forgotten"
 
 
 def test_that_the_latest_run_comes_first_and_the_list_can_be_cut(history):

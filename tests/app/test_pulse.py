@@ -9,7 +9,7 @@ import pytest
 from app import engine_client, pulse
 from app.engine_process import Factories
 from app.main_window import Window
-from app.pulse import SPARING, SWIFT, Pace
+from app.pace import SPARING, SWIFT, Pace
 from app.session import Column, Session
 from core.config import RunConfig
 from tests.app.windows import shown_window, wait_for, wait_idle

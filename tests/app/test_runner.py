@@ -158,6 +158,7 @@ def test_that_a_measurement_joins_the_run_of_the_same_configuration():
     assert update.ended
     assert update.finished == []
     assert runner.session.traces == before
+    assert [id(trace) for trace in update.measured] == [id(before[1])]
     assert [len(trace.quality) for trace in before] == [0, 1]
 
 

@@ -71,6 +71,17 @@ def test_that_a_short_blob_is_named(saved: Path) -> None:
         load(saved)
 
 
+def test_that_a_member_that_ends_before_its_size_is_named(saved: Path) -> None:
+    rewrite(saved, arrays__bin=b"\0" * 64)
+    whole = bytearray(saved.read_bytes())
+    size = whole.rindex(b"PK\x01\x02") + 24  # of arrays.bin, which the list at the end of the zip names last
+    assert int.from_bytes(whole[size : size + 4], "little") == 64
+    whole[size : size + 4] = (80).to_bytes(4, "little")
+    saved.write_bytes(whole)
+    with pytest.raises(BadInput, match=r"arrays\.bin ends after 64 of 80 bytes"):
+        load(saved)
+
+
 def _references(data: Any) -> Iterator[dict[str, Any]]:
     if isinstance(data, dict):
         if "offset" in data:

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QWidget
 from core.charts.cache_map import cache_evictions, cache_map, cache_slots
 from core.charts.chart import Chart
 from core.charts.heads import bytes_of, groups_of, heads_bytes, heads_groups
-from core.charts.memory import kv_growth, kv_tokens
+from core.charts.memory import kv_per_token, kv_tokens
 from core.config import RunConfig
 from core.models.info import ModelInfo
 from core.trace import Trace
@@ -18,13 +18,14 @@ from widgets.docks.selector import Selector, SelectorRow
 
 _EVERY = -1
 _NAMES = {
-    "map": "Tokens", "slots": "Slots", "dropped": "Dropped", "tokens": "Count", "bytes": "Bytes", "groups": "KV heads",
+    "map": "Tokens", "slots": "Slots", "dropped": "Dropped", "tokens": "Count", "room": "Room a token", "groups": "KV heads",
     "heads": "Bytes a token",
 }  # fmt: skip
 
 
 class CacheDock(DockPanel):
-    """One run's tokens pass by pass, its slots, heads or blocks, its dropped tokens; counts and bytes of all runs.
+    """One run's tokens pass by pass, its slots, heads or blocks, its dropped tokens; counts of all runs, and
+    what a token takes in them.
 
     What KV heads or latents take of a token's bytes is shown of the configuration of `set_config` before a run.
     """
@@ -59,8 +60,8 @@ class CacheDock(DockPanel):
         match key:
             case "tokens":
                 return kv_tokens(self.traces)
-            case "bytes":
-                return kv_growth(self.traces)
+            case "room":
+                return kv_per_token(self.traces)
             case "dropped":
                 return cache_evictions(one)
             case "groups":

@@ -60,6 +60,10 @@ class Deck(QWidget):
         """Keys of the charts that can be seen."""
         return self._keys if self._columns > 0 else (self._keys[self.tabs.currentIndex()],)
 
+    def title(self, key: str) -> str:
+        """The text of a chart's tab."""
+        return self.tabs.tabText(self._keys.index(key))
+
     def show_chart(self, key: str) -> None:
         """Bring a chart to the front."""
         self.tabs.setCurrentIndex(self._keys.index(key))

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from core.charts.chart import Chart
 from core.trace import Trace
 from widgets.docks.deck import Deck
+from widgets.failed_chart import failed
 from widgets.theme import GRID
 
 LabelledTrace = tuple[str, Trace]
@@ -71,10 +72,24 @@ class DockPanel(QWidget):
         return tuple((label, id(trace), trace.revision) for label, trace in self.traces)
 
     def _draw(self) -> None:
+        """A chart that fails says so in its place, and so do all where what goes before them does."""
         self._drawn = self._state()
-        self.prepare()
+        broken: Exception | None = None
+        try:
+            self.prepare()
+        except Exception as error:
+            broken = error
         for key in self.deck.shown:
-            self.deck[key].set_chart(self.chart_of(key))
+            self.deck[key].set_chart(self._made(key) if broken is None else self._failed(key, broken))
+
+    def _made(self, key: str) -> Chart:
+        try:
+            return self.chart_of(key)
+        except Exception as error:
+            return self._failed(key, error)
+
+    def _failed(self, key: str, error: Exception) -> Chart:
+        return failed(key, self.deck.title(key), error)
 
     def sizeHint(self) -> QSize:
         return QSize(520, 400)

@@ -141,12 +141,19 @@ def test_that_memory_is_known_while_the_run_goes_on() -> None:
     assert "the run is not finished" in chart.notes
 
 
-def test_that_the_cache_grows_by_step() -> None:
+def test_that_the_room_of_a_token_is_what_is_held_over_the_tokens_that_are() -> None:
     trace = TRACES[1][1]
-    series = build("kv_growth", [("B", trace)]).series[0]
+    series = build("kv_per_token", [("B", trace)]).series[0]
     assert series.column == 1
     assert series.x[-1] == len(trace.tokens)
-    assert series.y[-1] == trace.steps[-1].kv_bytes
+    assert series.y[-1] == trace.steps[-1].kv_bytes / trace.steps[-1].kv_tokens
+    states = record([*([trace.started] if trace.started else []), replace(trace.steps[0], kv_tokens=0)])
+    assert np.isnan(build("kv_per_token", [("A", states)]).series[0].y).all()
+
+
+def test_that_no_two_charts_draw_the_same_numbers() -> None:
+    drawn = [series.y.tobytes() for name in CHARTS for series in build(name, TRACES[:1]).series if series.y.size > 3]
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_that_rounds_show_what_was_drafted_accepted_and_rejected() -> None:
