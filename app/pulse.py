@@ -13,7 +13,7 @@ from PySide6.QtCore import Qt, QTimer
 from app.failures import contained
 from app.load import Load
 from app.models import pieces
-from app.pace import SPARING, SWIFT, Pace
+from app.pace import SWIFT, Pace, Sparing
 from core.models.tokenizer import Tokenizer
 from core.trace import Trace
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 IDLE_MS = 200
-FULL = 0.85  # share of the processor from which what the window takes is taken from the engine
+FULL = 0.7  # share of the processor from which the window takes from the engine, whose threads also wait for each other
 
 
 class Pulse:
     """Beats five times a second, and while a job runs at the pace that the processor has time for.
 
     Where a run that writes has the whole processor, the pace is sparing: the threads of a decode step wait for each other, so
-    that work on one core holds up all of them. It stays swift where events come faster than they are taken in, and where
-    other programs take so much that they hold up the run themselves. A run is taken to be like the one before it until its
-    load is measured.
+    that work on one core holds up all of them; the more a look takes, the fewer there are. It stays swift where events come
+    faster than they are taken in, and where other programs take so much that they hold up the run themselves. A run is taken
+    to be like the one before it until its load is measured.
     """
 
     def __init__(self, window: Window) -> None:
@@ -41,7 +41,7 @@ class Pulse:
         self._said_at = 0.0
         self._load = Load()
         self._replaced: list[Trace | None] = []  # let go in a turn of their own: freeing a long run takes some frames
-        self._pace = SWIFT
+        self._pace, self._sparing = SWIFT, Sparing()
         self._full = False  # whether the last run that wrote had the whole processor
         self._timer = QTimer(window, interval=IDLE_MS)
         self._timer.timeout.connect(self.beat)
@@ -86,7 +86,7 @@ class Pulse:
         window = self._window
         update = window.runner.drain()
         if window.is_busy():
-            self._keep(SPARING if self._full and self._writes() and not window.engine.behind else SWIFT)
+            self._keep(self._fitting())
         if update.columns or update.finished:
             contained(partial(window.follow_runs, update.first_token))
         for error in update.errors:
@@ -105,6 +105,16 @@ class Pulse:
         if not window.is_busy() or monotonic() - self._said_at > self._pace.say_every:
             self._said_at = monotonic()
             self._look_around()
+
+    def _fitting(self) -> Pace:
+        """The pace from now on, as the last look found the run."""
+        if not (self._full and self._writes()) or self._window.engine.behind:
+            return SWIFT
+        if self._pace is SWIFT:
+            self._sparing.begin()
+        else:
+            self._sparing.looked()
+        return self._sparing.pace
 
     def _look_around(self) -> None:
         """What changes seldom, and what a person reads."""

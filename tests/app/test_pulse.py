@@ -1,6 +1,7 @@
 """How often the window looks at a run, and what it takes of the processor."""
 
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from app import engine_client, pulse
 from app.engine_process import Factories
 from app.main_window import Window
-from app.pace import SPARING, SWIFT, Pace
+from app.pace import SPARING, SWIFT, Pace, Sparing
 from app.session import Column, Session
 from core.config import RunConfig
 from tests.app.windows import shown_window, wait_for, wait_idle
@@ -47,8 +48,11 @@ def test_that_a_run_with_the_whole_processor_is_followed_sparingly_and_nothing_o
     monkeypatch.setattr(pulse, "FULL", -1.0)
     monkeypatch.setattr(engine_client, "POLL_FOR", 10.0)
     with _opened(qtbot, tmp_path) as window:
-        assert _paces(qtbot, window, monkeypatch)[:2] == [SWIFT, SPARING]
-        assert window.engine.flush_every == SPARING.flush_every
+        swift, *sparing = _paces(qtbot, window, monkeypatch)
+        assert swift == SWIFT
+        assert sparing
+        assert all(pace.beat_ms >= SPARING.beat_ms for pace in sparing)
+        assert window.engine.flush_every == sparing[-1].flush_every
         trace = window.session.traces[0]
         assert trace is not None
         assert len(trace.tokens) == TOKENS
@@ -56,7 +60,7 @@ def test_that_a_run_with_the_whole_processor_is_followed_sparingly_and_nothing_o
         assert len(window.streams.columns[0].tokens.items) == len(trace.all_tokens)
         window.runs.run()
         wait_for(qtbot, lambda: (live := window.session.traces[0]) is not None and live.live and len(live.tokens) > 1)
-        assert window.engine.flush_every == SPARING.flush_every, "as the run before, from the first token on"
+        assert window.engine.flush_every >= SPARING.flush_every, "as the run before, from the first token on"
         window.runs.stop()
         wait_idle(qtbot, window)
 
@@ -68,6 +72,17 @@ def test_that_a_run_that_leaves_processors_is_followed_swiftly(
     with _opened(qtbot, tmp_path) as window:
         assert _paces(qtbot, window, monkeypatch) == [SWIFT]
         assert SWIFT.flush_every < SWIFT.beat_ms / 1000, "every look finds something"
+
+
+@pytest.mark.parametrize(("seconds", "beat_ms"), [(0.001, 200), (0.004, 200), (0.006, 300), (0.03, 400)])
+def test_that_looks_that_take_more_come_less_often(seconds: float, beat_ms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.pace.process_time", count(0, seconds).__next__)
+    sparing = Sparing()
+    assert sparing.pace == SPARING
+    for _ in range(3):
+        sparing.looked()
+    assert sparing.pace.beat_ms == beat_ms
+    assert sparing.pace.flush_every < beat_ms / 1000, "every look finds something"
 
 
 def test_that_docks_take_turns(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def test_that_a_run_in_the_window_is_as_fast_as_on_the_command_line(judge: Judge
     session = Session([Column(config)], prompt=PROMPT, inspect=False)
     ratios = []
     with opened(qtbot, tmp_path, session) as window:
-        for _ in range(6):
+        for _ in range(18):
             judge.look()
             window.runs.run()
             wait_idle(qtbot, window)
