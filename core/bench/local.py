@@ -36,7 +36,7 @@ class Local(Adapter):
     def feed(self, tokens: Sequence[int], every: bool = False) -> int:
         for first in range(0, len(tokens), self._chunk):
             logits = self._session.forward(tokens[first : first + self._chunk], every)
-        return int(logits[-1].argmax())
+        return int(logits[-1].numpy().argmax())
 
     def trim(self, length: int) -> None:
         self._session.trim(length)

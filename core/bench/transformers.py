@@ -39,7 +39,7 @@ class Transformers(Adapter):
             rows = torch.tensor([list(tokens)])
             kept = {self._argument: self._cache, "use_cache": True, "logits_to_keep": 0 if every else 1}
             out = self._model(rows, **kept)
-            return int(out.logits[0, -1].argmax())
+            return int(out.logits[0, -1].float().numpy().argmax())
 
     def trim(self, length: int) -> None:
         if surplus := self._cache.get_seq_length() - length:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -46,7 +47,7 @@ class Layout:
         """Bytes of the key and value of one token in `layer`."""
         return self.kv_heads[layer] * sum(self.size(layer)) * self.dtype.itemsize
 
-    @property
+    @cached_property
     def token_nbytes(self) -> int:
         """Bytes of the keys and values of one token in all layers."""
         return sum(map(self.layer_nbytes, range(len(self.kv_heads))))
