@@ -9,6 +9,8 @@ import psutil
 
 from core.environment import cores
 
+_SHORTEST = 0.1  # seconds that are told apart: the system counts the processor's time in hundredths
+
 
 class Load:
     """The share of the cores' time, of those that this process may use, that its processes took between two `measure`s.
@@ -26,7 +28,7 @@ class Load:
         now, before = monotonic(), self._taken
         self._taken = dict(filter(None, map(_taken, pids)))
         spent = sum(seconds - before[process] for process, seconds in self._taken.items() if process in before)
-        self.share = spent / max(now - self._at, 1e-3) / cores()
+        self.share = spent / max(now - self._at, _SHORTEST) / cores()
         self._at = now
 
 

@@ -5,7 +5,6 @@ A tile of the second factor holds two of its rows in the halves of the words of 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,13 +13,14 @@ import torch
 from llvmlite import ir
 
 from core.compiled.emitter import I8, I16, LANES, VI32, VOID, Emitter, Value, number, vector
+from core.compiled.room import Room
 
 SIDE = 2 * LANES  # rows, and columns, of a square of sums: two tiles each way
 COLUMNS = 32  # bfloat16 numbers of a tile's row
 TILE = 1024  # bytes
 LINE = 64  # bytes of a tile's row
 _LEFT, _RIGHT = 4, 6  # of eight tiles: after four of sums, two of each factor
-_rooms = threading.local()
+_room = Room()
 
 
 @cache
@@ -41,10 +41,7 @@ def configuration() -> np.ndarray:
 
 def room(nbytes: int) -> int:
     """The address of room of this thread, at the beginning of a line; the next call may give the same."""
-    kept: np.ndarray = getattr(_rooms, "room", np.empty(0, np.uint8))
-    if len(kept) < nbytes + LINE:
-        kept = _rooms.room = np.empty(nbytes + LINE, np.uint8)
-    return -(-kept.ctypes.data // LINE) * LINE
+    return _room.bytes(nbytes).ctypes.data
 
 
 @dataclass(frozen=True)

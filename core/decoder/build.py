@@ -117,7 +117,7 @@ def _feed_forward(plan: Plan, index: int, ffn: GatedPlan | SplitPlan | ExpertsPl
                 for group in ffn.groups
             ]
             down = weights.linear([dense.down], dense.biases.get("down"), index)
-            return Split(gate_ups, ffn.groups, down, Dense(ffn.router, ffn.router_bias), ffn.used, activation)
+            return Split(gate_ups, torch.stack(ffn.groups), down, Dense(ffn.router, ffn.router_bias), ffn.used, activation)
         case ExpertsPlan():
             from core.weights.cast import full_precision
 

@@ -64,7 +64,8 @@ class Mixture:
         weights, chosen = self.router(x).softmax(dim=-1).topk(self.used, dim=-1)  # [T, K] each
         if self.normalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
-        _report(probe, layer, chosen, weights, len(self.experts))
+        if probe.routing:
+            _report(probe, layer, chosen, weights, len(self.experts))
         y = torch.zeros_like(x)
         for expert in torch.unique(chosen).tolist():
             token, slot = (chosen == expert).nonzero(as_tuple=True)
@@ -91,12 +92,12 @@ class Mixture:
 class Split:
     """A dense block whose neurons are divided into experts; each token computes those of K experts.
 
-    gate_ups[e] [2 F/E, C] and the neuron indices groups[e]. The down product reads the whole matrix whatever K is, since
+    gate_ups[e] [2 F/E, C] and the neuron indices groups [E, F/E]. The down product reads the whole matrix whatever K is, since
     columns of a quantized matrix cannot be skipped without unpacking its blocks.
     """
 
     gate_ups: Sequence[Linear]
-    groups: Sequence[Tensor]
+    groups: Tensor
     down: Linear
     router: Linear
     used: int
@@ -104,13 +105,26 @@ class Split:
 
     def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
         chosen = self.router(x).topk(self.used, dim=-1).indices  # [T, K]
-        _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
-        hidden = x.new_zeros(len(x), self.down.in_features)  # [T, F]
+        if probe.routing:
+            _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
+        return self.down(self._of_one(x, chosen[0]) if len(x) == 1 else self._of_many(x, chosen))
+
+    def _of_one(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Activations [1, F] of x [1, C] for experts [K], all of which read the same input."""
+        products = self.gate_ups[0].each([self.gate_ups[expert] for expert in chosen.tolist()], x)
+        gate, up = products[:, 0].chunk(2, dim=-1)  # [K, F/E] each
+        hidden = x.new_zeros(1, self.down.in_features)
+        hidden[0, self.groups[chosen]] = self.activation(gate) * up
+        return hidden
+
+    def _of_many(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """Activations [T, F] of x [T, C] for experts [T, K]."""
+        hidden = x.new_zeros(len(x), self.down.in_features)
         for expert in torch.unique(chosen).tolist():
             token = (chosen == expert).any(dim=-1).nonzero()[:, 0]
             gate, up = self.gate_ups[expert](x[token]).chunk(2, dim=-1)
             hidden[token[:, None], self.groups[expert]] = self.activation(gate) * up
-        return self.down(hidden)
+        return hidden
 
     @property
     def nbytes(self) -> int:
@@ -122,7 +136,6 @@ class Split:
 
 
 def _report(probe: Probe, layer: int, chosen: Tensor, weights: Tensor, count: int) -> None:
-    if probe.routing:
-        probe.lap("ffn")
-        probe.route(layer, chosen.short().numpy(), weights.half().numpy(), count)
-        probe.lap("capture")
+    probe.lap("ffn")
+    probe.route(layer, chosen.short().numpy(), weights.half().numpy(), count)
+    probe.lap("capture")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from core.decoder.architectures import NormPlace, norm_place
 from core.decoder.defaults import completed
 from core.errors import BadInput
 
@@ -55,7 +56,7 @@ class Traits:
     experts: tuple[Experts | None, ...]
     attention_scale: float
     tied_head: bool = False
-    norm_place: Literal["pre", "post", "sandwich"] = "pre"
+    norm_place: NormPlace = "pre"
     norm_offset: float = 0.0  # gemma stores norm weights less one
     qk_norm: Literal["none", "head", "row"] = "none"
     activation: Literal["silu", "gelu_tanh"] = "silu"
@@ -101,6 +102,7 @@ def _common(config: Config, kind: str) -> Traits:
         windows=_windows(config, layer_types),
         experts=(None,) * layers,
         attention_scale=size**-0.5,
+        norm_place=norm_place(kind),
         tied_head=bool(config["tie_word_embeddings"]),
         activation=_activation(config),
     )
@@ -222,7 +224,6 @@ def _qwen3(_config: Config, traits: Traits) -> Traits:
 def _gemma2(config: Config, traits: Traits) -> Traits:
     return replace(
         traits,
-        norm_place="sandwich",
         norm_offset=1.0,
         embed_scale=traits.width**0.5,
         attention_scale=float(config["query_pre_attn_scalar"]) ** -0.5,
@@ -238,7 +239,7 @@ def _gemma3(config: Config, traits: Traits) -> Traits:
 
 
 def _olmo2(_config: Config, traits: Traits) -> Traits:
-    return replace(traits, norm_place="post", qk_norm="row")
+    return replace(traits, qk_norm="row")
 
 
 def _granite(config: Config, traits: Traits) -> Traits:

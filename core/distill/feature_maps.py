@@ -14,6 +14,7 @@ from core.calibration import calibration_tokens
 from core.decoder.preparation import Preparation
 from core.decoder.sites import sites_of
 from core.distill.losses import divergence
+from core.distill.schedule import Schedule
 from core.distill.student import Local, Student
 from core.distill.teacher import Lesson, lessons_of
 from core.distill.work import Distilled, Progress, Tell, built, log_of, opened, step_of
@@ -21,7 +22,6 @@ from core.errors import BadInput
 
 _LENGTH = 1024  # tokens of a sequence, at most
 _ROWS = 64  # queries of a step
-_WARM_UP = 0.1  # of the steps
 _LOSS = "KL divergence of a query's weights from those of the trained attention, in nats, on a sequence not trained on"
 
 
@@ -79,15 +79,11 @@ def _sequences(preparation: Preparation, settings: Settings) -> list[Tensor]:
 
 def _trained(student: Student, lessons: Sequence[Lesson], settings: Settings) -> Iterator[int]:
     """Train, and yield the number of each step before it is taken; a step sees some queries of one sequence."""
-    optimizer = torch.optim.Adam(student.parameters, lr=settings.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, settings.steps, pct_start=_WARM_UP)
+    schedule = Schedule(student.parameters, settings.rate, settings.steps)
     generator = torch.Generator().manual_seed(student.site.layer)
     for step in range(settings.steps):
         yield step
         lesson = lessons[step % len(lessons)]
         positions = torch.randint(student.local.window + student.local.sinks, len(lesson.q), (_ROWS,), generator=generator)
-        loss = divergence(*student.logits(lesson, positions))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
+        with schedule.step():
+            divergence(*student.logits(lesson, positions)).backward()  # type: ignore[no-untyped-call]

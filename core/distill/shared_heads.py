@@ -13,13 +13,13 @@ from core.decoder.traits import Traits
 from core.distill.heads_student import Student, first_heads
 from core.distill.losses import divergence, strayed
 from core.distill.reading import read
+from core.distill.schedule import Schedule
 from core.distill.texts import batches_of
 from core.distill.work import Distilled, Tell, built, log_of, opened, step_of
 from core.errors import BadInput
 from core.heads.kv_sharing import check, check_repair
 
 _UNSEEN = 4  # batches that are only checked by
-_WARM_UP = 0.1  # of the steps
 _DECAY = 0.95  # of the mean of squares in Adam: training is short
 _SAID = 2  # one of so many tokens is compared by what is said after it: the head is as large as several layers
 _STRAYING = 3.0  # how much it counts beside what is said
@@ -63,14 +63,11 @@ def _check(kv_heads: int, traits: Traits) -> None:
 
 def _trained(student: Student, batches: Sequence[Sequence[Tensor]], settings: Settings) -> Iterator[float]:
     """Train, and yield after each step how far the student was."""
-    optimizer = torch.optim.Adam(student.parameters, lr=settings.rate, betas=(0.9, _DECAY))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, settings.steps, pct_start=_WARM_UP)
+    schedule = Schedule(student.parameters, settings.rate, settings.steps, _DECAY)
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
-        optimizer.zero_grad()
-        found = [_learn(student, tokens, len(batch), generator) for tokens in batch]
-        optimizer.step()
-        schedule.step()
+        with schedule.step():
+            found = [_learn(student, tokens, len(batch), generator) for tokens in batch]
         yield sum(found) / len(found)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from core.attention.states import keeps_state
 from core.config import RunConfig
+from core.decoder.architectures import norm_place
 from core.errors import BadInput
 from core.heads.table import possible_kv_heads
 from core.layers import parse_layers
@@ -121,11 +122,8 @@ def _kv_heads_divide(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
         yield Refusal("heads", "kv_sharing", reason)
 
 
-_NORMS_AFTER_ATTENTION = ("olmo2", "gemma2", "gemma3_text")
-
-
 def _repair_needs_a_plain_output(config: RunConfig, info: ModelInfo) -> Iterator[Refusal]:
-    if config.heads.name == "kv_sharing" and config.heads.options.repair and info.architecture in _NORMS_AFTER_ATTENTION:
+    if config.heads.name == "kv_sharing" and config.heads.options.repair and norm_place(info.architecture) != "pre":
         reason = f"{info.architecture} norms what W_o gives, so that it cannot be fitted alone; use heads.repair=false"
         yield Refusal("heads", "kv_sharing", reason)
 

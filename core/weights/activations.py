@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -37,7 +37,12 @@ class Quantized:
 
     def addresses(self, first: int) -> tuple[int, ...]:
         """Of what belongs to row `first` and those after it."""
-        return tuple(part[first:].ctypes.data for part in (self.values, self.scales, self.sums, self.shares))
+        return tuple(start + first * row for start, row in self._rows)
+
+    @cached_property
+    def _rows(self) -> tuple[tuple[int, int], ...]:
+        """Of each array: the address of its first row, and the bytes of one."""
+        return tuple((part.ctypes.data, part.strides[0]) for part in (self.values, self.scales, self.sums, self.shares))
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import cache
 
 import numpy as np
@@ -13,9 +12,11 @@ from core.compiled.crew import crew
 from core.compiled.emitter import I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
 from core.compiled.jit import callable_at
 from core.compiled.numbers import rounded
+from core.compiled.room import Room
 from core.weights.kernel import Format, scale_of, unpacked_pairs
 
 UNPACKER_ARGUMENTS = 9
+_passing = Room()
 
 
 def unpacked(
@@ -27,23 +28,15 @@ def unpacked(
     passing: in memory that the next such call overwrites: fresh memory for every product would cost as much as unpacking.
     """
     size = len(codes) * LANES, groups * width
-    values = _room(*size, dtype) if passing else torch.empty(size, dtype=dtype)
+    if passing:
+        values = torch.from_numpy(_passing.bytes(size[0] * size[1] * dtype.itemsize)).view(dtype).view(size)
+    else:
+        values = torch.empty(size, dtype=dtype)
     run = callable_at(unpacker(form, dtype), UNPACKER_ARGUMENTS)
     addresses = codes.ctypes.data, scales.ctypes.data, 0 if offsets is None else offsets.ctypes.data, values.data_ptr()
     shape = groups, width // form.unit, values.shape[1] * dtype.itemsize
     crew(torch.get_num_threads()).share(len(codes), lambda first, last: run(*addresses, *shape, first, last))
     return values
-
-
-_rooms = threading.local()
-
-
-def _room(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-    nbytes = rows * columns * dtype.itemsize
-    room: torch.Tensor = getattr(_rooms, "flat", torch.empty(0, dtype=torch.uint8))
-    if room.numel() < nbytes:
-        room = _rooms.flat = torch.empty(nbytes, dtype=torch.uint8)
-    return room[:nbytes].view(dtype).view(rows, columns)
 
 
 @cache

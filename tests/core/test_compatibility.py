@@ -18,6 +18,7 @@ SHAPE = {
 DENSE = ModelInfo(**SHAPE)
 MIXTURE = ModelInfo(**SHAPE | {"architecture": "mixtral", "experts": 4, "experts_used": 2})
 OLMO2 = ModelInfo(**SHAPE | {"architecture": "olmo2"})
+GEMMA2 = ModelInfo(**SHAPE | {"architecture": "gemma2"})
 GGUF = ModelInfo(**SHAPE | {"format": "gguf"})
 MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
 
@@ -33,6 +34,7 @@ MAMBA = ModelInfo(**SHAPE | {"architecture": "mamba", "engine": "transformers"})
         (DENSE, "heads.name=kv_sharing heads.kv_heads=2", "does not divide the model's 9 query heads; possible are 1, 3, 9"),
         (DENSE, "heads.name=kv_sharing heads.kv_heads=18", "does not divide"),
         (OLMO2, "heads.name=kv_sharing heads.kv_heads=1 heads.repair=true", "norms what W_o gives"),
+        (GEMMA2, "heads.name=kv_sharing heads.kv_heads=1 heads.repair=true", "norms what W_o gives"),
         (DENSE, "heads.name=latent_kv heads.rank=49", "heads.rank=49 is more than the 48 numbers"),
         (DENSE, "engine.name=transformers heads.name=latent_kv heads.rank=9", "projections"),
         (DENSE, "heads.name=latent_kv heads.rank=9 cache.name=sinks", "turns keys to other positions"),
