@@ -13,7 +13,7 @@ def test_that_room_is_kept_grows_and_begins_with_a_line() -> None:
     assert first.shape == (100,)
     first[:] = 7
     assert room.bytes(50).tolist() == [7] * 50
-    for count in (0, 1, 5000):
+    for count in (1, 100, 5000):
         assert room.bytes(count).ctypes.data % 64 == 0
         assert len(room.bytes(count)) == count
 
