@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.cache.coded import CodedBlocks, CodedForm
-from core.cache.groups import grouped
+from plain_groups import grouped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARES = {8: (1.0,), 4: (1.0, 0.9, 0.8, 0.7), 2: (1.0, 0.9, 0.8, 0.7)}
