@@ -36,7 +36,6 @@ def alone(count: int, work: Callable[[int, int], None]) -> None:
     work(0, count)
 
 
-
 @dataclass(frozen=True)
 class CodedForm:
     """A block of `group` tokens in numbers of `bits` bits. sizes: D of a key and of a value. channels: values that share a
@@ -83,8 +82,8 @@ class CodedForm:
         return sum(self.parts)
 
     def encoded(self, k: Tensor, v: Tensor, share: Share = alone) -> Tensor:
-        """Records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D], whose tokens stand one after the other, heads equally
-        far apart."""
+        """Records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D], whose tokens stand one after the other, and whose
+        heads are equally many tokens apart."""
         G, blocks = len(k), k.shape[1] // self.group
         records = torch.zeros(G, blocks, self.nbytes, dtype=torch.uint8)
         run = callable_at(encoder(self, k.dtype), ENCODER_ARGUMENTS)
@@ -140,6 +139,16 @@ class CodedBlocks:
         self._allocate(capacity)
         for old, new in zip(before, self.records, strict=True):
             new[:, :held] = old[:, :held]
+
+    def encode(self, layer: int, first: int, k: Tensor, v: Tensor, share: Share = alone) -> None:
+        """Put k and v [G, blocks · g, D] into the blocks from `first` on; see `CodedForm.encoded`."""
+        records = self.forms[layer].encoded(k, v, share)
+        self.records[layer][:, first : first + records.shape[1]] = records
+
+    def expand(self, layer: int, keys: Tensor, values: Tensor, share: Share = alone) -> None:
+        """Write what the first blocks stand for to keys and values [G, blocks · g, D]; see `CodedForm.expand`."""
+        form = self.forms[layer]
+        form.expand(self.records[layer][:, : keys.shape[1] // form.group], keys, values, share)
 
     def plain(self, layer: int, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values [G, count · g, D] of the first `count` blocks."""

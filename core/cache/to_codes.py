@@ -66,7 +66,8 @@ def _encode_keys(e: Emitter, form: CodedForm, keys: Value, record: Value, dtype:
             return [e.lowest(x, ends[0]), e.highest(x, ends[1])]
 
         first = numbers(number(0))
-        scale = _scale(e, *e.loop(number(1), number(form.group), [first, first], wider), form.bits)
+        low, high = e.loop(number(1), number(form.group), [first, first], wider)
+        scale = _scale(e, low, high, form.bits)
         for part, at in zip(scale, (steps_at, zeros_at), strict=True):
             e.store(first_lanes(e, part, count), e.at(record, channel, 2, at), 2)
         step, zero = _wide(e, scale)

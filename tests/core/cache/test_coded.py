@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain_groups import grouped
 
 from core.cache.coded import CodedBlocks, CodedForm
-from plain_groups import grouped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARES = {8: (1.0,), 4: (1.0, 0.9, 0.8, 0.7), 2: (1.0, 0.9, 0.8, 0.7)}
