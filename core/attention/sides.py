@@ -33,16 +33,16 @@ class Edges:
 
 
 class Sides:
-    """Room for one layer of a pass after the other. keys, values: [G, S, D] of the layer last filled.
+    """Room for keys and values of both sides, of one layer of a pass after the other.
 
-    What no query sees holds zeros, for its weight is multiplied with it.
+    Slots between the sides that no query sees hold zeros, for values are multiplied with weights even there.
     """
 
     def __init__(self, slots: Slots, coded: Coded, rows: int) -> None:
         self.slots, self.coded, self.rows = slots, coded, rows
         seen = np.array([*coded.seen, *[coded.seen[-1]] * (-rows % SIDE)], np.int32)
         edges = np.where(seen > 0, seen + np.int32(coded.exact), np.int32(0))
-        self.first, self.last = int(edges[0]), int(edges[-1])  # edges
+        self.first, self.last = int(edges[0]), int(edges[-1])  # edges of the first row and of the last one
         base = self.first // BLOCK * BLOCK
         self.edges = Edges(edges, -(-self.last // SIDE) * SIDE, base)
         buffer = slots.buffers.keys[0]
