@@ -81,19 +81,26 @@ class CodedForm:
         """Of a record."""
         return sum(self.parts)
 
-    def encoded(self, k: Tensor, v: Tensor, share: Share = alone) -> Tensor:
-        """Records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D], whose tokens stand one after the other, and whose
-        heads are equally many tokens apart."""
-        G, blocks = len(k), k.shape[1] // self.group
-        records = torch.zeros(G, blocks, self.nbytes, dtype=torch.uint8)
+    def encode(self, k: Tensor, v: Tensor, records: Tensor, share: Share = alone) -> None:
+        """Write the records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D], whose tokens stand one after the other, and
+        whose heads are equally many tokens apart.
+
+        To where they stay: copies by torch's threads would take longer than this on a busy machine.
+        """
+        G, blocks, _ = records.shape
         run = callable_at(encoder(self, k.dtype), ENCODER_ARGUMENTS)
-        addresses = k.data_ptr(), v.data_ptr(), _slots(k, v), records.data_ptr()
-        share(G * blocks, lambda first, last: run(*addresses, blocks, blocks, first, last))
+        addresses = k.data_ptr(), v.data_ptr(), _slots(k, v), records.data_ptr(), records.stride(0) // self.nbytes
+        share(G * blocks, lambda first, last: run(*addresses, blocks, first, last))
+
+    def encoded(self, k: Tensor, v: Tensor) -> Tensor:
+        """Those records, in fresh memory."""
+        records = torch.zeros(len(k), k.shape[1] // self.group, self.nbytes, dtype=torch.uint8)
+        self.encode(k, v, records)
         return records
 
     def expand(self, records: Tensor, keys: Tensor, values: Tensor, share: Share = alone) -> None:
         """Write the float32 or bfloat16 numbers that records [G, blocks, nbytes] stand for to keys and values
-        [G, blocks · g, D], which stand as those of `encoded`."""
+        [G, blocks · g, D], which stand as those of `encode`."""
         G, blocks, _ = records.shape
         run = callable_at(expander(self, keys.dtype), EXPANDER_ARGUMENTS)
         addresses = records.data_ptr(), records.stride(0) // self.nbytes, keys.data_ptr(), values.data_ptr()
@@ -141,9 +148,9 @@ class CodedBlocks:
             new[:, :held] = old[:, :held]
 
     def encode(self, layer: int, first: int, k: Tensor, v: Tensor, share: Share = alone) -> None:
-        """Put k and v [G, blocks · g, D] into the blocks from `first` on; see `CodedForm.encoded`."""
-        records = self.forms[layer].encoded(k, v, share)
-        self.records[layer][:, first : first + records.shape[1]] = records
+        """Put k and v [G, blocks · g, D] into the blocks from `first` on; see `CodedForm.encode`."""
+        form = self.forms[layer]
+        form.encode(k, v, self.records[layer][:, first : first + k.shape[1] // form.group], share)
 
     def expand(self, layer: int, keys: Tensor, values: Tensor, share: Share = alone) -> None:
         """Write what the first blocks stand for to keys and values [G, blocks · g, D]; see `CodedForm.expand`."""
