@@ -82,10 +82,11 @@ class CodedForm:
         return sum(self.parts)
 
     def encode(self, k: Tensor, v: Tensor, records: Tensor, share: Share = alone) -> None:
-        """Write the records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D], whose tokens stand one after the other, and
-        whose heads are equally many tokens apart.
+        """Write the records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D].
 
-        To where they stay: copies by torch's threads would take longer than this on a busy machine.
+        Tokens of k and v stand one after the other, and their heads are equally many tokens apart.
+
+        Records go where they stay: copies by torch's threads would take longer than this on a busy machine.
         """
         G, blocks, _ = records.shape
         run = callable_at(encoder(self, k.dtype), ENCODER_ARGUMENTS)
