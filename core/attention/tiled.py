@@ -3,23 +3,25 @@
 Values are first laid out as tiles. Then 32 queries at a time, one in each lane of two vectors, take blocks of keys in turn:
 scores, their softmax and the weighted values of a block stay in a thread's nearest caches, and what came before is scaled as
 the highest score rises (online softmax, Dao et al. 2022, FlashAttention, arXiv 2205.14135). Blocks begin at fixed slots, so a
-query comes out the same whatever rows are computed with it.
+query comes out the same whatever rows are computed with it. Keys may be there in two forms side by side, see `Sides`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
+from math import inf
 
 import numpy as np
 import torch
 from llvmlite import ir
 from torch import Tensor
 
-from core.attention.kernel import LOWEST
 from core.attention.laying import LAY_ARGUMENTS, lay_kernel
+from core.attention.sides import BLOCK, Edges
 from core.compiled.arithmetic import exp2
 from core.compiled.crew import crew
-from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
+from core.compiled.emitter import I32, I64, LANES, VF32, VI32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
 from core.compiled.tiles import (
     COLUMNS,
@@ -35,9 +37,12 @@ from core.compiled.tiles import (
     transposed,
 )
 
-_BLOCK = 256  # slots
 _LOG2_E = 1.4426950408889634
-_ATTEND = "queries padded keys capacity last_keys laid out room config heads shared runs end past scale_bits first step items"
+_NOTHING = -(2.0**100)  # the peak of a query that has seen nothing: its products with a scale are not rounded
+_ATTEND = (
+    "queries padded keys capacity last_keys laid out room config heads shared runs end "
+    "edges turn base past scale_bits first step items"
+)
 
 
 def fits(queries: Tensor, keys: Tensor) -> bool:
@@ -45,10 +50,11 @@ def fits(queries: Tensor, keys: Tensor) -> bool:
     return {queries.dtype, keys.dtype} == {torch.bfloat16} and keys.shape[2] % COLUMNS == 0 and available()
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: float) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: float, edges: Edges | None = None) -> Tensor:
     """Attention [P, H, D] of queries [H, P, D], of which the first `rows` count: the last of keys and values [G, S, D].
 
     All bfloat16, and scale > 0. P is `rows` or more, and a multiple of SIDE; keys and values may be parts of longer buffers.
+    edges: which slots a query sees, where not all of its own and before.
     """
     (H, padded, D), (G, S, _), team = queries.shape, keys.shape, crew(torch.get_num_threads())
     runs, capacity = -(-S // SIDE), keys.stride(0) // D
@@ -59,7 +65,9 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
     made = last_keys.data_ptr(), laid.data_ptr()
     team.share(G * runs, lambda *part: lay(keys.data_ptr(), values.data_ptr(), S, capacity, *made, runs, *part))
     addresses = queries.data_ptr(), padded, keys.data_ptr(), capacity, *made, out.data_ptr()
-    shape = configuration().ctypes.data, H, H // G, runs, S, S - rows, int(np.float32(scale * _LOG2_E).view(np.int32))
+    edges = edges or Edges(np.zeros(padded, np.int32), 0, 0)
+    seen = edges.of_rows.ctypes.data, edges.turn, edges.base, S - edges.turn - rows
+    shape = configuration().ctypes.data, H, H // G, runs, S, *seen, int(np.float32(scale * _LOG2_E).view(np.int32))
     items = H * -(-rows // SIDE)
     team.run(lambda thread: run(*addresses, room(_room_bytes(D)), *shape, thread, team.threads, items))
     return out
@@ -67,7 +75,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
 
 def _room_bytes(size: int) -> int:
     """Of scores, weights, sums, queries and statistics."""
-    return SIDE * (4 * _BLOCK + 2 * _BLOCK + 4 * size + 2 * size + 8)
+    return SIDE * (4 * BLOCK + 2 * BLOCK + 4 * size + 2 * size + 8)
 
 
 @cache
@@ -76,13 +84,30 @@ def tiled_attention(size: int) -> int:
 
     Called with: the address of queries [H, padded, D], padded; the address of keys [G, capacity, D], their capacity;
     addresses of what `lay_kernel` wrote, of the attention [padded, H, D], of room and of the configuration of tiles; H, the
-    query heads of a KV head, runs a head; the number of slots, those before the first query, and the bits of the float32 that
-    scores are multiplied by for powers of two; the first item, the step to the next and their number. Item i is head i mod H
-    of the queries from ⌊i / H⌋ · SIDE on.
+    query heads of a KV head, runs a head; the number of slots; what `Edges` holds and the slots from its turn to the first
+    query's own; the bits of the float32 that scores are multiplied by for powers of two; the first item, the step to the next
+    and their number. Item i is head i mod H of the queries from ⌊i / H⌋ · SIDE on.
     """
     e = Emitter(f"tiled_attention_{size}", _ATTEND)
     _Attention(e, size).emit()
     return e.finish()
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Slots that queries of an item see, counted from `origin` on: from `first`, a multiple of SIDE, up to `stop`.
+
+    All queries see those from `whole` to before `part`; each sees those from its `low` to before its `high`, two vectors.
+    """
+
+    kv_head: Value
+    origin: Value
+    first: Value
+    stop: Value
+    whole: Value
+    part: Value
+    low: list[Value]
+    high: list[Value]
 
 
 class _Attention:
@@ -90,8 +115,8 @@ class _Attention:
         self.e, self.size, self.tiles = e, size, Tiles(e)
         self.scale = e.spread(e.float_argument(e.scale_bits))
         self.scores = e.room  # float32 [slots, queries]
-        self.weights = e.b.add(self.scores, number(4 * SIDE * _BLOCK))  # words of two slots [slots / 2, queries]
-        self.sums = e.b.add(self.weights, number(2 * SIDE * _BLOCK))  # float32 [D, queries]
+        self.weights = e.b.add(self.scores, number(4 * SIDE * BLOCK))  # words of two slots [slots / 2, queries]
+        self.sums = e.b.add(self.weights, number(2 * SIDE * BLOCK))  # float32 [D, queries]
         self.queries = e.b.add(self.sums, number(4 * SIDE * size))  # words of two columns [D / 2, queries]
         self.stats = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [2, queries]: highest score, total
 
@@ -105,20 +130,38 @@ class _Attention:
         head, row = b.urem(item, e.heads), b.mul(b.udiv(item, e.heads), number(SIDE))
         self._begin(e.at(e.queries, b.add(b.mul(head, e.padded), row), 2 * self.size))
         kv_head, seen = b.udiv(head, e.shared), b.add(e.past, row)  # slots before the first query
-        stop = e.least(b.add(seen, number(SIDE)), e.end)
+        edges = [e.load(e.at(e.edges, row, 4, LINE * half), VI32, 4) for half in range(2)]
+        before, after = (b.sext(e.load(e.at(e.edges, row, 4, 4 * i), I32, 4), I64) for i in (0, SIDE - 1))
+        never = [constant(VI32, 0)] * 2
+        self._span(_Span(kv_head, number(0), number(0), after, number(0), before, never, edges))
+        start, stop = b.sub(before, e.base), e.least(b.add(seen, number(SIDE)), b.sub(e.end, e.turn))
+        low = [b.sub(edge, self._spread(e.base)) for edge in edges]
+        first = self._spread(seen)
+        high = [b.add(first, ir.Constant(VI32, list(range(LANES * half + 1, LANES * half + LANES + 1)))) for half in range(2)]
+        whole = b.sub(after, e.base), b.add(seen, number(1))
+        self._span(_Span(kv_head, e.turn, b.and_(start, number(-SIDE)), stop, *whole, low, high))
+        self._finish(e.at(e.out, b.add(b.mul(row, e.heads), head), 2 * self.size))
+        return []
 
-        def block(first: Value, _: list[Value]) -> list[Value]:
-            stop_here = e.least(b.add(first, number(_BLOCK)), stop)
-            runs = b.udiv(b.add(b.sub(stop_here, first), number(SIDE - 1)), number(SIDE))
-            self._score(kv_head, first, runs)
-            self._weigh(b.sub(seen, first), b.mul(runs, number(LANES)))
-            run = b.add(b.mul(kv_head, e.runs), b.udiv(first, number(SIDE)))
+    def _spread(self, value: Value) -> Value:
+        return self.e.spread(self.e.b.trunc(value, I32))
+
+    def _span(self, span: _Span) -> None:
+        """Add the slots of a span, block by block."""
+        e, b = self.e, self.e.b
+
+        def block(begin: Value, _: list[Value]) -> list[Value]:
+            first = b.select(b.icmp_signed("<", begin, span.first), span.first, begin)
+            stop = e.least(b.add(begin, number(BLOCK)), span.stop)
+            runs = b.udiv(b.add(b.sub(stop, first), number(SIDE - 1)), number(SIDE))
+            slot = b.add(span.origin, first)
+            self._score(span.kv_head, slot, runs)
+            self._weigh(span, first, b.mul(runs, number(LANES)))
+            run = b.add(b.mul(span.kv_head, e.runs), b.udiv(slot, number(SIDE)))
             self._mix(e.at(e.laid, run, 2 * SIDE * self.size), runs)
             return []
 
-        e.loop(number(0), stop, [], block, step=_BLOCK)
-        self._finish(e.at(e.out, b.add(b.mul(row, e.heads), head), 2 * self.size))
-        return []
+        e.loop(b.and_(span.first, number(-BLOCK)), span.stop, [], block, step=BLOCK)
 
     def _pair(self, address: Value) -> tuple[Value, Value]:
         """Two vectors of sixteen queries."""
@@ -137,7 +180,7 @@ class _Attention:
                 rows = [e.b.add(queries, number(2 * (self.size * (LANES * half + i) + first))) for i in range(LANES)]
                 for index, line in enumerate(transposed(e, [e.load(row, VI32, 2) for row in rows])):
                     e.store(line, e.b.add(self.queries, number(LINE * (first + 2 * index + half))), LINE)
-        zeros, lowest = constant(VF32, 0.0), constant(VF32, LOWEST)
+        zeros, lowest = constant(VF32, 0.0), constant(VF32, _NOTHING)
 
         def clear(i: Value, _: list[Value]) -> list[Value]:
             self._store_pair((zeros, zeros), e.at(self.sums, i, 2 * LINE))
@@ -165,11 +208,11 @@ class _Attention:
 
         e.loop(number(0), runs, [], run)
 
-    def _weigh(self, seen: Value, pairs: Value) -> None:
-        """Weights of two slots at a time; the first query sees `seen` slots of this block, and itself."""
+    def _weigh(self, span: _Span, first: Value, pairs: Value) -> None:
+        """Weights of two slots at a time, from slot `first` of the span on."""
         e, b, totals_at = self.e, self.e.b, self.e.b.add(self.stats, number(2 * LINE))
         before = self._pair(self.stats)
-        highest = self._highest(before, seen, pairs)
+        highest = self._highest(before, span, first, pairs)
         self._store_pair(highest, self.stats)
         shifts = tuple(b.fneg(b.fmul(each, self.scale)) for each in highest)
 
@@ -196,12 +239,9 @@ class _Attention:
 
         e.loop(number(0), number(self.size), [], line)
 
-    def _highest(self, before: tuple[Value, Value], seen: Value, pairs: Value) -> tuple[Value, Value]:
+    def _highest(self, before: tuple[Value, Value], span: _Span, first: Value, pairs: Value) -> tuple[Value, Value]:
         """The highest scores; what a query does not see becomes the lowest of all."""
-        e, b = self.e, self.e.b
-        seen_pairs = b.ashr(b.add(seen, number(1)), number(1))
-        whole = e.least(b.select(b.icmp_signed("<", seen_pairs, number(0)), number(0), seen_pairs), pairs)
-        lowest = constant(VF32, LOWEST)
+        e, b, hidden = self.e, self.e.b, constant(VF32, -inf)
 
         def plain(i: Value, peaks: list[Value]) -> list[Value]:
             values = [x for slot in range(2) for x in self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot))]
@@ -211,16 +251,22 @@ class _Attention:
             values = []
             for slot in range(2):
                 address = e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)
-                ahead = b.sub(b.add(b.mul(i, number(2)), number(slot)), seen)  # of the first query
+                place = self._spread(b.add(first, b.add(b.mul(i, number(2)), number(slot))))
                 for half, x in enumerate(self._pair(address)):
-                    queries = ir.Constant(VI32, list(range(LANES * half, LANES * (half + 1))))
-                    visible = b.icmp_signed(">=", queries, e.spread(b.trunc(ahead, VI32.element)))
-                    values.append(b.select(visible, x, lowest))
+                    above, below = b.icmp_signed(">=", place, span.low[half]), b.icmp_signed("<", place, span.high[half])
+                    values.append(b.select(b.and_(above, below), x, hidden))
                 self._store_pair((values[-2], values[-1]), address)
             return [e.highest(*each) for each in zip(values, peaks, strict=True)]
 
-        peaks = e.loop(whole, pairs, e.loop(number(0), whole, [*before, *before], plain), masked)
+        begin = self._clamped(b.ashr(b.add(b.sub(span.whole, first), number(1)), number(1)), number(0), pairs)
+        end = self._clamped(b.ashr(b.sub(span.part, first), number(1)), begin, pairs)
+        peaks = e.loop(number(0), begin, [*before, *before], masked)
+        peaks = e.loop(end, pairs, e.loop(begin, end, peaks, plain), masked)
         return e.highest(peaks[0], peaks[2]), e.highest(peaks[1], peaks[3])
+
+    def _clamped(self, value: Value, least: Value, most: Value) -> Value:
+        b = self.e.b
+        return self.e.least(b.select(b.icmp_signed("<", value, least), least, value), most)
 
     def _mix(self, values: Value, runs: Value) -> None:
         """Add the weighted values of this block to the sums."""

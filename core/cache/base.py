@@ -87,13 +87,15 @@ class Coded:
     the pass sees.
 
     The first `exact` slots hold tokens that no block does; the slot after them holds the token after `stored` of the blocks',
-    and each row sees from there on what it does not see in blocks.
+    and each row sees from there on what it does not see in blocks. fresh: how many blocks after those the pass has to encode
+    itself, layer by layer, for it brings tokens of theirs.
     """
 
     blocks: CodedBlocks
     seen: tuple[int, ...]
     stored: int
     exact: int
+    fresh: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,10 @@ class Cache(ABC):
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         """Room for the next `rows` tokens in plain buffers, for compiled attention; None where the policy needs more."""
         return None
+
+    def prompt_slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        """As `slots`, for compiled passes of many rows, which encode blocks themselves."""
+        return self.slots(rows, reaches)
 
     def advance(self, count: int) -> None:
         """The pass is over: `count` tokens were added to every layer."""

@@ -14,22 +14,26 @@ lie side by side: compiled attention computes one in each vector lane.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from core.cache.base import lines
-from core.cache.groups import grouped
+from core.cache.from_codes import EXPANDER_ARGUMENTS, expander
+from core.cache.to_codes import ENCODER_ARGUMENTS, encoder
 from core.compiled.emitter import LANES
 from core.compiled.jit import callable_at
-from core.weights.kernel import Format, pack
-from core.weights.unpacking import UNPACKER_ARGUMENTS, unpacker
+from core.weights.kernel import Format
 
-_NARROWED = (1.0, 0.9, 0.8, 0.7)  # of the range of a token's values: outliers there matter less than all the others
+Share = Callable[[int, Callable[[int, int], None]], None]  # as Crew.share
+
+
+def alone(count: int, work: Callable[[int, int], None]) -> None:
+    """All of the work in the calling thread: the others may be waiting in the middle of a compiled pass."""
+    work(0, count)
 
 
 @dataclass(frozen=True)
@@ -77,69 +81,50 @@ class CodedForm:
         """Of a record."""
         return sum(self.parts)
 
+    def encode(self, k: Tensor, v: Tensor, records: Tensor, share: Share = alone) -> None:
+        """Write the records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D].
+
+        Tokens of k and v stand one after the other, and their heads are equally many tokens apart.
+
+        Records go where they stay: copies by torch's threads would take longer than this on a busy machine.
+        """
+        G, blocks, _ = records.shape
+        run = callable_at(encoder(self, k.dtype), ENCODER_ARGUMENTS)
+        addresses = k.data_ptr(), v.data_ptr(), _slots(k, v), records.data_ptr(), records.stride(0) // self.nbytes
+        share(G * blocks, lambda first, last: run(*addresses, blocks, first, last))
+
     def encoded(self, k: Tensor, v: Tensor) -> Tensor:
-        """Records uint8 [G, blocks, nbytes] of k and v [G, blocks · g, D]."""
-        k, v = (self._blocks(part.float()) for part in (k, v))
-        key_codes, *of_keys = grouped(k.transpose(-1, -2), self.bits)
-        split = v.view(*v.shape[:3], self.sizes[1] // self.channels, self.channels)
-        value_codes, *of_values = grouped(split, self.bits, (1.0,) if self.bits == 8 else _NARROWED)
-        packed = self._packed(key_codes.transpose(-1, -2), 0), self._packed(value_codes.flatten(-2).transpose(-1, -2), 1)
-        scales = [[_bytes(part) for part in of_keys], [_bytes(part.transpose(-1, -2)) for part in of_values]]
-        return torch.cat([packed[0], *scales[0], packed[1], *scales[1]], dim=-1)
+        """Those records, in fresh memory."""
+        records = torch.zeros(len(k), k.shape[1] // self.group, self.nbytes, dtype=torch.uint8)
+        self.encode(k, v, records)
+        return records
 
-    def _blocks(self, x: Tensor) -> Tensor:
-        """[G, blocks · g, D] as [G, blocks, g, D]."""
-        return x.reshape(len(x), x.shape[1] // self.group, self.group, x.shape[2])
-
-    def _packed(self, codes: Tensor, part: int) -> Tensor:
-        """uint8 [G, blocks, bytes] of codes [G, blocks, rows, columns]."""
-        rows, columns = self.matrices[part]
-        padded = codes.new_zeros(*codes.shape[:2], rows, columns)
-        padded[:, :, : codes.shape[2], : codes.shape[3]] = codes
-        packed = pack(padded.flatten(0, 2).numpy(), self.bits)
-        return torch.from_numpy(packed).view(*codes.shape[:2], self.parts[3 * part])
+    def expand(self, records: Tensor, keys: Tensor, values: Tensor, share: Share = alone) -> None:
+        """Write the float32 or bfloat16 numbers that records [G, blocks, nbytes] stand for to keys and values
+        [G, blocks · g, D], which stand as those of `encode`."""
+        G, blocks, _ = records.shape
+        run = callable_at(expander(self, keys.dtype), EXPANDER_ARGUMENTS)
+        addresses = records.data_ptr(), records.stride(0) // self.nbytes, keys.data_ptr(), values.data_ptr()
+        share(G * blocks, lambda first, last: run(*addresses, _slots(keys, values), blocks, first, last))
 
     def plain(self, records: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values [G, blocks · g, D] that records [G, blocks, nbytes] stand for."""
-        k, key_scales, key_zeros, v, value_scales, value_zeros = self._split(records)
-        k = torch.addcmul(key_zeros[:, :, None], self._unpacked(k, 0), key_scales[:, :, None])
-        v = self._unpacked(v, 1)
-        v = v.view(*v.shape[:2], self.sizes[1] // self.channels, self.channels, self.group)
-        v = torch.addcmul(value_zeros[:, :, :, None], v, value_scales[:, :, :, None]).flatten(2, 3).transpose(2, 3)
-        return k.to(dtype).flatten(1, 2), v.to(dtype).flatten(1, 2)
+        made = torch.float32 if dtype == torch.float16 else dtype
+        tokens = records.shape[1] * self.group
+        keys, values = (torch.empty(len(records), tokens, size, dtype=made) for size in self.sizes)
+        self.expand(records, keys, values)
+        return keys.to(dtype), values.to(dtype)
 
-    def _split(self, records: Tensor) -> list[Tensor]:
-        """Codes as bytes; scales and zeros float32, those of values [G, blocks, D / c, g]."""
-        parts = list(torch.split(records, list(self.parts), dim=-1))
-        for index, part in enumerate(parts):
-            if index % 3:
-                parts[index] = part.contiguous().view(torch.float16).float()
-        parts[4:] = (part.view(*part.shape[:2], self.sizes[1] // self.channels, self.group) for part in parts[4:])
-        return parts
 
-    def _unpacked(self, codes: Tensor, part: int) -> Tensor:
-        """Codes float32 [G, blocks, rows, columns] of bytes, without what they were padded with.
-
-        In the calling thread alone: the others may be waiting in the middle of a compiled pass.
-        """
-        (rows, columns), (G, blocks, _) = self.matrices[part], codes.shape
-        numbers, held = torch.empty(G, blocks, rows, columns), codes.contiguous()
-        ones, zeros = np.ones(G * blocks * rows, np.float16), np.zeros(G * blocks * rows, np.float16)
-        run = callable_at(unpacker(self.codes, torch.float32), UNPACKER_ARGUMENTS)
-        addresses = held.data_ptr(), ones.ctypes.data, zeros.ctypes.data, numbers.data_ptr()
-        run(*addresses, 1, columns // self.codes.unit, 4 * columns, 0, len(ones) // LANES)
-        tokens, size = (self.group, self.sizes[0]) if part == 0 else (self.sizes[1], self.group)
-        return numbers[:, :, :tokens, :size]
+def _slots(*parts: Tensor) -> int:
+    """Tokens from one head of keys and values [G, S, D] to the next."""
+    counts = {part.stride(0) // part.shape[2] for part in parts if part.numel()}
+    return counts.pop() if counts else 0
 
 
 def _whole(count: int, run: int) -> int:
     """`count`, rounded up to whole runs."""
     return -(-count // run) * run
-
-
-def _bytes(numbers: Tensor) -> Tensor:
-    """float16 [G, blocks, ...] as bytes [G, blocks, n]."""
-    return numbers.contiguous().flatten(2).view(torch.uint8)
 
 
 class CodedBlocks:
@@ -162,6 +147,16 @@ class CodedBlocks:
         self._allocate(capacity)
         for old, new in zip(before, self.records, strict=True):
             new[:, :held] = old[:, :held]
+
+    def encode(self, layer: int, first: int, k: Tensor, v: Tensor, share: Share = alone) -> None:
+        """Put k and v [G, blocks · g, D] into the blocks from `first` on; see `CodedForm.encode`."""
+        form = self.forms[layer]
+        form.encode(k, v, self.records[layer][:, first : first + k.shape[1] // form.group], share)
+
+    def expand(self, layer: int, keys: Tensor, values: Tensor, share: Share = alone) -> None:
+        """Write what the first blocks stand for to keys and values [G, blocks · g, D]; see `CodedForm.expand`."""
+        form = self.forms[layer]
+        form.expand(self.records[layer][:, : keys.shape[1] // form.group], keys, values, share)
 
     def plain(self, layer: int, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values [G, count · g, D] of the first `count` blocks."""

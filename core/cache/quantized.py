@@ -9,6 +9,7 @@ they get most of the attention and have keys unlike the others', which would str
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -89,14 +90,31 @@ class Quantized(Cache):
 
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         """None for passes that bring tokens of a block which closes within them, and for long ones."""
-        full = all(reach.window is None or reach.window >= self.layout.tokens for reach in reaches)
-        if rows > min(self.residual, _LONGEST_DRAFT) or not full or self.layout.dtype == torch.float16:
+        if rows > min(self.residual, _LONGEST_DRAFT) or not self._is_plain(reaches):
             return None
-        positions, _, twice = self._pass = self._begun(rows)
+        slots, twice = self._slots(rows)
         self._encode_all(twice)
-        start = self.length - self.closed * self.group
+        return slots
+
+    def prompt_slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        if not self._is_plain(reaches):
+            return None
+        slots, twice = self._slots(rows)
+        assert slots.coded is not None
+        return replace(slots, coded=replace(slots.coded, fresh=twice))
+
+    def _is_plain(self, reaches: Sequence[Reach]) -> bool:
+        """Whether compiled code reads these numbers, and every query sees all before it."""
+        full = all(reach.window is None or reach.window >= self.layout.tokens for reach in reaches)
+        return full and self.layout.dtype != torch.float16
+
+    def _slots(self, rows: int) -> tuple[Slots, int]:
+        """Of a pass that begins, and how many blocks its rows see in both forms."""
+        positions, _, twice = self._pass = self._begun(rows)
+        stored = self.closed * self.group
+        start = self.length - stored
         seen = tuple(self._due(self.length + row) * self.group for row in range(rows))
-        return Slots(start, start, self.tail, positions, Coded(self.blocks, seen, self.closed * self.group, self.sinks))
+        return Slots(start, start, self.tail, positions, Coded(self.blocks, seen, stored, self.sinks)), twice
 
     def _encode_all(self, count: int) -> None:
         for layer, exact in enumerate(zip(self.tail.keys, self.tail.values, strict=True)):
@@ -106,7 +124,7 @@ class Quantized(Cache):
     def _encode(self, layer: int, exact: tuple[Tensor, Tensor], count: int) -> None:
         """Put the first `count` blocks of the tail `exact` behind those that are stored."""
         k, v = (part[:, self.sinks : self.sinks + count * self.group] for part in exact)
-        self.blocks.records[layer][:, self.closed : self.closed + count] = self.blocks.forms[layer].encoded(k, v)
+        self.blocks.encode(layer, self.closed, k, v)
 
     def _make_room(self, due: int) -> None:
         if due > self.blocks.capacity:

@@ -153,6 +153,9 @@ class Emitter:
     def highest(self, x: Value, y: Value) -> Value:
         return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
 
+    def lowest(self, x: Value, y: Value) -> Value:
+        return self.b.select(self.b.fcmp_ordered("<", x, y), x, y)
+
     def joined(self, value: Value, join: Join) -> Value:
         """The lanes of a vector joined into one, halves with halves."""
         lanes = value.type.count

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
 from core.attention.coded_kernel import has_kernels
 from core.attention.context import Context
 from core.attention.mask import Reach
@@ -11,6 +16,8 @@ from core.decoder.feed_forward import Gated
 from core.decoder.linear import Linear
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
+
+Inside = tuple[tuple[Reach | None, ...], Slots | None]
 
 
 def attends_plainly(decoder: Decoder) -> bool:
@@ -37,21 +44,39 @@ def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:
     return block.attention.qkv, block.attention.out, block.ffn.gate_up, block.ffn.down
 
 
-def inside_of(context: Context, rows: int, probe: Probe) -> tuple[tuple[Reach | None, ...], Slots | None]:
+def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     """What is seen in each layer that attends in compiled code, and where its keys and values go; None for other layers.
 
     Sinks that a layer's own window ends are beyond the compiled mask, what it shows has one position for each slot, and it
     does not know the scores of what it hides, which the attention mass kept is measured by.
     """
+    inside, slots = _inside_of(context, probe, partial(context.cache.slots, rows))
+    if slots is None or not _is_known(slots.coded):
+        return (None,) * len(inside), None
+    return inside, slots
+
+
+def prompt_inside_of(context: Context, rows: int, probe: Probe, dtype: torch.dtype) -> Inside:
+    """The same for passes of many rows in numbers of `dtype`, which is not narrower than the cache's.
+
+    Over coded blocks, neither capped scores nor what is shown have a compiled form.
+    """
+    inside, slots = _inside_of(context, probe, partial(context.cache.prompt_slots, rows))
+    if slots is None or slots.buffers.keys[0].dtype.itemsize > dtype.itemsize:
+        return (None,) * len(inside), None
+    if slots.coded is not None:
+        outside = [bool(one.site.cap) or layer in probe.attention_layers for layer, one in enumerate(context.mechanisms)]
+        inside = tuple(None if out else reach for out, reach in zip(outside, inside, strict=True))
+    return inside, slots
+
+
+def _inside_of(context: Context, probe: Probe, slots_for: Callable[[Sequence[Reach]], Slots | None]) -> Inside:
     inside = tuple(
         _reach_inside(mechanism, layer in probe.attention_layers) for layer, mechanism in enumerate(context.mechanisms)
     )
     seen = [reach for reach in inside if reach is not None]
     shows = not (probe.attention_layers and context.cache.by_head)
-    slots = context.cache.slots(rows, seen) if seen and shows else None
-    if slots is None or not _is_known(slots.coded):
-        return (None,) * len(inside), None
-    return inside, slots
+    return inside, slots_for(seen) if seen and shows else None
 
 
 def _is_known(coded: Coded | None) -> bool:

@@ -10,15 +10,16 @@ from core.attention import tiled
 from core.attention.context import Context
 from core.attention.mask import FULL, Reach
 from core.attention.mechanism import Rows, Site
-from core.attention.prompt import attend_after, attend_in_blocks
+from core.attention.prompt import attend_after, attend_in_blocks, attend_sides
 from core.attention.showing import show_reach
+from core.attention.sides import Edges, Sides
 from core.cache.base import KeyValues, Slots
 from core.compiled import tiles
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.compiled.tiles import SIDE
 from core.decoder.feed_forward import Gated
-from core.decoder.fused.form import attends_plainly, feeds_plainly, inside_of, linears_of
+from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, prompt_inside_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
 from core.decoder.fused.rows import kernels
 from core.decoder.linear import Linear, widest
@@ -47,14 +48,13 @@ class Prompt:
         """As Decoder.forward."""
         probe.start()
         x = self.decoder.embedded(tokens, context, probe)
-        rows, (inside, slots) = context.rows(len(tokens), probe), inside_of(context, len(tokens), probe)
-        if slots is not None and (slots.coded or slots.buffers.keys[0].dtype.itemsize > self.dtype.itemsize):
-            inside = (None,) * len(inside)
+        rows, (inside, slots) = context.rows(len(tokens), probe), prompt_inside_of(context, len(tokens), probe, self.dtype)
+        sides = _sides(slots, len(tokens))
         h = self._moved(x, None, None, self.decoder.blocks[0].before_attention)
         probe.lap("norm")
         following = [*(block.before_attention for block in self.decoder.blocks[1:]), None]
         for layer, (block, before_next) in enumerate(zip(self.decoder.blocks, following, strict=True)):
-            y = self._attention(layer, h, context, inside[layer], slots, rows)
+            y = self._attention(layer, h, context, inside[layer], slots, sides, rows)
             probe.lap("attention")
             h = self._moved(x, y, block.after_attention, block.before_ffn)
             probe.lap("norm")
@@ -95,20 +95,23 @@ class Prompt:
         return inner
 
     def _attention(
-        self, layer: int, h: Tensor, context: Context, reach: Reach | None, slots: Slots | None, rows: Rows
+        self, layer: int, h: Tensor, context: Context, reach: Reach | None, slots: Slots | None, sides: Sides | None, rows: Rows
     ) -> Tensor:
         attention, count = self.decoder.blocks[layer].attention, len(rows.positions)
-        qkv = attention.qkv.many(h)[:count]
+        qkv, site = attention.qkv.many(h)[:count], context.mechanisms[layer].site
         if reach is None or slots is None:
             k, v = torch.empty(2, attention.kv_heads, count, self.decoder.traits.head_size, dtype=self.dtype)
             q = self._placed(attention, qkv, k, v, 0, context.length)[:, :count].transpose(0, 1)
             y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
-        else:
-            keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
-            q = self._placed(attention, qkv, keys, values, slots.first, context.length)
-            kv, site = KeyValues(keys[:, :end], values[:, :end], slots.positions), context.mechanisms[layer].site
+            return attention.out.many(y.flatten(1))
+        keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
+        q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+        if sides is None:
+            kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
             y = self._attended(q, count, kv, reach & context.cache.reach, site)
             show_reach(q[:, :count].transpose(0, 1), kv, rows, site, reach, context.cache.reach)
+        else:
+            y = _attended_sides(q, count, *sides.fill(layer, self.crew.share), sides.edges, site)
         return attention.out.many(y.flatten(1))
 
     def _attended(self, queries: Tensor, count: int, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
@@ -136,6 +139,19 @@ class Prompt:
     @property
     def _eps(self) -> np.float32:
         return np.float32(self.decoder.traits.eps)
+
+
+def _sides(slots: Slots | None, rows: int) -> Sides | None:
+    """Room for both forms of what a pass sees, where it sees codes."""
+    coded = None if slots is None else slots.coded
+    return None if slots is None or coded is None or not coded.seen[-1] else Sides(slots, coded, rows)
+
+
+def _attended_sides(queries: Tensor, count: int, keys: Tensor, values: Tensor, edges: Edges, site: Site) -> Tensor:
+    """As `Prompt._attended`, over both sides."""
+    if tiled.fits(queries, keys):
+        return tiled.attend(queries, keys, values, count, site.scale, edges)
+    return attend_sides(queries[:, :count], keys, values, edges, site.scale)
 
 
 def _linears(block: Block) -> tuple[Linear, ...]:

@@ -1,4 +1,4 @@
-"""Numbers of a few bits: a scale and a zero for each group.
+"""Numbers of a few bits in plain torch: a scale and a zero for each group.
 
 A number is code · scale + zero with codes from 0 to 2^bits − 1, scale and zero in float16.
 """
@@ -9,6 +9,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from core.cache.coded import CodedForm
+from core.weights.kernel import pack
+
+SHARES = {8: (1.0,), 4: (1.0, 0.9, 0.8, 0.7), 2: (1.0, 0.9, 0.8, 0.7)}
 
 
 def grouped(x: Tensor, bits: int, shares: Sequence[float] = (1.0,)) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,3 +43,27 @@ def _coded(x: Tensor, low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Ten
 def _error(x: Tensor, coded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     codes, scales, zeros = coded
     return (torch.addcmul(zeros.float()[..., None], codes.float(), scales.float()[..., None]) - x).square().sum(-1)
+
+
+def records_of(form: CodedForm, k: Tensor, v: Tensor) -> Tensor:
+    """As `form.encoded`."""
+    blocks = k.shape[1] // form.group
+    k, v = (part.float().view(len(part), blocks, form.group, -1) for part in (k, v))
+    key_codes, *of_keys = grouped(k.transpose(-1, -2), form.bits)
+    split = v.view(*v.shape[:3], form.sizes[1] // form.channels, form.channels)
+    value_codes, *of_values = grouped(split, form.bits, SHARES[form.bits])
+    codes = _packed(form, key_codes.transpose(-1, -2), 0), _packed(form, value_codes.flatten(-2).transpose(-1, -2), 1)
+    key_scales, value_scales = of_keys, [part.transpose(-1, -2) for part in of_values]
+    return torch.cat([codes[0], *map(_bytes, key_scales), codes[1], *map(_bytes, value_scales)], dim=-1)
+
+
+def _packed(form: CodedForm, codes: Tensor, part: int) -> Tensor:
+    """uint8 [G, blocks, bytes] of codes [G, blocks, rows, columns]."""
+    padded = codes.new_zeros(*codes.shape[:2], *form.matrices[part])
+    padded[:, :, : codes.shape[2], : codes.shape[3]] = codes
+    return torch.from_numpy(pack(padded.flatten(0, 2).numpy(), form.bits)).view(*codes.shape[:2], form.parts[3 * part])
+
+
+def _bytes(numbers: Tensor) -> Tensor:
+    """float16 [G, blocks, ...] as bytes [G, blocks, n]."""
+    return numbers.contiguous().flatten(2).view(torch.uint8)
