@@ -93,12 +93,6 @@ class CodedForm:
         addresses = k.data_ptr(), v.data_ptr(), _slots(k, v), records.data_ptr(), records.stride(0) // self.nbytes
         share(G * blocks, lambda first, last: run(*addresses, blocks, first, last))
 
-    def encoded(self, k: Tensor, v: Tensor) -> Tensor:
-        """Those records, in fresh memory."""
-        records = torch.zeros(len(k), k.shape[1] // self.group, self.nbytes, dtype=torch.uint8)
-        self.encode(k, v, records)
-        return records
-
     def expand(self, records: Tensor, keys: Tensor, values: Tensor, share: Share = alone) -> None:
         """Write the float32 or bfloat16 numbers that records [G, blocks, nbytes] stand for to keys and values
         [G, blocks · g, D], which stand as those of `encode`."""

@@ -132,7 +132,7 @@ class Packed(Linear):
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.bfloat16 and self._fits_tiles:
-            return multiplied(self._stored, x)[: len(x), : self.out_features]
+            return multiplied(self._stored, x)[: len(x), : self.out_features].contiguous()
         return torch.nn.functional.linear(x, self._dense(x.dtype, passing=True))
 
     def many_gated(self, x: torch.Tensor, gelu: bool) -> torch.Tensor | None:

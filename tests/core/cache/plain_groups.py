@@ -45,8 +45,15 @@ def _error(x: Tensor, coded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return (torch.addcmul(zeros.float()[..., None], codes.float(), scales.float()[..., None]) - x).square().sum(-1)
 
 
+def encoded(form: CodedForm, k: Tensor, v: Tensor) -> Tensor:
+    """What `form.encode` writes."""
+    records = torch.zeros(len(k), k.shape[1] // form.group, form.nbytes, dtype=torch.uint8)
+    form.encode(k, v, records)
+    return records
+
+
 def records_of(form: CodedForm, k: Tensor, v: Tensor) -> Tensor:
-    """As `form.encoded`."""
+    """The same without compiled code."""
     blocks = k.shape[1] // form.group
     k, v = (part.float().view(len(part), blocks, form.group, -1) for part in (k, v))
     key_codes, *of_keys = grouped(k.transpose(-1, -2), form.bits)

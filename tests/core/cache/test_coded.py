@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_groups import SHARES, grouped, records_of
+from plain_groups import SHARES, encoded, grouped, records_of
 
 from core.cache.coded import CodedBlocks, CodedForm
 
@@ -23,7 +23,7 @@ def coded(x: torch.Tensor, bits: int, shares: tuple[float, ...] = (1.0,)) -> tor
 def test_that_a_record_stands_for_the_numbers_of_its_codes(bits: int, group: int, sizes: tuple[int, int]) -> None:
     form, generator = CodedForm.of(bits, group, sizes), torch.Generator().manual_seed(1)
     k, v = (torch.randn(2, 3 * group, size, generator=generator) for size in sizes)
-    records = form.encoded(k, v)
+    records = encoded(form, k, v)
     assert records.shape == (2, 3, form.nbytes)
     keys, values = form.plain(records, torch.float32)
     expected = coded(k.view(2, 3, group, -1).transpose(2, 3), bits).transpose(2, 3).flatten(1, 2)
@@ -39,15 +39,15 @@ def test_that_records_are_those_of_plain_torch_to_the_last_bit(shape: tuple[int,
     form, generator = CodedForm.of(bits, group, (size, size)), torch.Generator().manual_seed(2)
     k, v = (3 * torch.randn(2, 3 * group, size, generator=generator).to(dtype) for _ in range(2))
     k[0, :group], v[1, 0] = 0.3, -0.7  # one number throughout
-    assert torch.equal(form.encoded(k, v), records_of(form, k, v))
+    assert torch.equal(encoded(form, k, v), records_of(form, k, v))
 
 
 def test_that_parts_of_longer_buffers_are_coded_and_come_out_where_they_are_wanted() -> None:
     form, generator = CodedForm.of(4, 16, (24, 24)), torch.Generator().manual_seed(3)
     buffers = torch.randn(2, 3, 100, 24, generator=generator)
     k, v = buffers[:, :, 5:69]
-    records = form.encoded(k, v)
-    assert torch.equal(records, form.encoded(k.contiguous(), v.contiguous()))
+    records = encoded(form, k, v)
+    assert torch.equal(records, encoded(form, k.contiguous(), v.contiguous()))
     wide, room = torch.zeros(3, 9, form.nbytes, dtype=torch.uint8), torch.full((2, 3, 70, 24), torch.nan)
     wide[:, :4] = records
     form.expand(wide[:, :4], room[0][:, 3:67], room[1][:, 3:67])

@@ -20,6 +20,7 @@ from core.decoder.fused.form import inside_of
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.engine.local import LocalSession
+from tests.core.cache.plain_groups import encoded
 from tests.core.compiled.instructions import sum_products_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +46,7 @@ def test_that_kernels_multiply_with_what_codes_stand_for(
     bits, group, size = form
     known, draws = CodedForm.of(bits, group, (size, size)), torch.Generator().manual_seed(1)
     k, v, q = (torch.randn(1, count, size, generator=draws) for count in (CHUNK, CHUNK, queries))
-    records, scores, sums = known.encoded(k, v), torch.zeros(queries, CHUNK + 4), torch.zeros(queries, size)
+    records, scores, sums = encoded(known, k, v), torch.zeros(queries, CHUNK + 4), torch.zeros(queries, size)
     keys, values = known.plain(records, torch.float32)
     room = torch.zeros(room_nbytes(known, queries), dtype=torch.uint8)
     blocks = records.data_ptr(), CHUNK // group

@@ -79,7 +79,7 @@ def test_that_prompts_equal_plain_torch(family: str, dtype: torch.dtype, close: 
     assert distance(quick, plain) < close
 
 
-@pytest.mark.parametrize("size", [8, 24, 48])
+@pytest.mark.parametrize("size", [8, 12, 24, 48])
 def test_that_heads_of_other_sizes_equal_plain_torch(
     size: int, dtype: torch.dtype, close: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
