@@ -224,7 +224,8 @@ class _Attention:
             return [b.fadd(total, b.fadd(*each)) for total, each in zip(totals, zip(*powers, strict=True), strict=True)]
 
         totals = e.loop(number(0), pairs, [constant(VF32, 0.0)] * 2, two)
-        shares = [exp2(e, e.fma(each, self.scale, shift)) for each, shift in zip(before, shifts, strict=True)]
+        lower = [b.fmul(b.fsub(*each), self.scale) for each in zip(before, highest, strict=True)]
+        shares = [exp2(e, each) for each in lower]  # exactly 1 where the highest score stays
         kept = [e.fma(*each) for each in zip(self._pair(totals_at), shares, totals, strict=True)]
         self._store_pair((kept[0], kept[1]), totals_at)
         self._scale((shares[0], shares[1]))
