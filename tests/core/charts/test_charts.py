@@ -1,14 +1,15 @@
 """Every chart is true to its trace, and says what to do when there is nothing to show."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from core.charts.catalogue import CHARTS, build
 from core.charts.chart import Chart, Heatmap, Series, has_data, table
-from core.charts.latency_phases import leaves, stages
-from core.charts.palette import tone_of
+from core.charts.latency_phases import ORDER, leaves, stages
+from core.charts.palette import PHASES, tone_of
 from core.config import RunConfig
 from core.errors import BadInput
 from core.events import Round, RoutingCaptured, Step, Token
@@ -96,6 +97,13 @@ def test_that_time_outside_every_phase_and_unsplit_passes_are_shown() -> None:
 
 def test_that_every_bar_of_phases_has_a_colour() -> None:
     assert all(tone_of(series.key) for series in build("latency_phases", TRACES).series)
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_that_no_two_phases_of_a_bar_look_alike(dark: bool) -> None:
+    colours = [bytes.fromhex(PHASES[name].on(dark)[1:]) for name in (*ORDER, "other")]
+    apart = [sum(abs(a - b) for a, b in zip(one, two, strict=True)) for one, two in combinations(colours, 2)]
+    assert min(apart) > 50
 
 
 def test_that_tokens_of_one_pass_share_its_time() -> None:
