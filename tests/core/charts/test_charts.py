@@ -111,7 +111,7 @@ def test_that_tokens_of_one_pass_share_its_time() -> None:
     trace = record([Step(-1, (_token(0),), 40.0, {}, 0, 0), Step(0, tokens, 12.0, {}, 0, 0)])
     chart = build("latency_tokens", [("A", trace)])
     assert _series(chart, "A, a token").y.tolist() == [4.0, 4.0, 4.0]
-    assert _series(chart, "A, a token").x.tolist() == [1, 2, 3]
+    assert _series(chart, "A, a token").x.tolist() == [2, 3, 4]
     assert _series(chart, "A, a pass").y.tolist() == [12.0]
     assert chart.badge == "derived"
     assert build("latency_tokens", TRACES[:1]).badge == "measured"
@@ -198,9 +198,10 @@ def test_that_routing_is_shown_by_token_and_expert() -> None:
 
 def test_that_agreement_stops_at_the_first_token_that_differs() -> None:
     row = table(build("quality", TRACES)).rows[0]
-    assert row[:4] == ("B", 30, 56, 30)
+    assert row[:4] == ("B", 30, 56, 31)
     kl = build("quality_kl", TRACES).series[0]
-    assert kl.y.size == 31
+    assert kl.x.tolist() == list(range(1, 32))
+    assert "the first 30 tokens equal A's, token 31 differs" in build("quality_kl", TRACES).notes[0]
     assert (kl.y >= 0).all()
     assert table(build("quality", [TRACES[0], ("B", TRACES[0][1])])).rows[0][3:8] == (None, "", "", 0.0, 0.0)
 
