@@ -47,6 +47,7 @@ def connect(window: Window) -> None:
     window.prompt.ids_toggled.connect(lambda _shown: window.actions_.update())
     window.prompt.run_requested.connect(window.runs.run)
     window.cards.config_changed.connect(window.change_config)
+    window.cards.config_changed.connect(lambda *_change: _follow_length(window))
     window.cards.added.connect(window.configuration_added)
     window.cards.removed.connect(window.configuration_removed)
     window.cards.current_changed.connect(lambda _column: window.show_model())
@@ -61,6 +62,10 @@ def connect(window: Window) -> None:
     window.quality.measure_requested.connect(window.runs.measure)
     window.quality.stop_requested.connect(window.runs.stop)
     window.quality.text_requested.connect(window.files.open_text)
+
+
+def _follow_length(window: Window) -> None:
+    window.prompt.follow_max_new_tokens(window.session.configs[0].run.max_new_tokens)
 
 
 def _centre(window: Window) -> QWidget:

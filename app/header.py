@@ -80,7 +80,7 @@ class Header(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(GRID, GRID // 2, GRID, GRID // 2)
         row.setSpacing(GRID)
-        row.addWidget(self.model, 1)
+        row.addWidget(self.model, 2)  # its name is read in full in a narrow window too
         row.addStretch(1)
         row.addWidget(actions.button("run", "primary", "Run"))
         row.addWidget(actions.button("stop", "", "Stop"))

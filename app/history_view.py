@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.history import Entry, History
+from core.charts.labelled import counted
 from core.config import from_dict
 from core.errors import BadInput, RunFailed
 from widgets.config_text import headline
@@ -211,7 +212,7 @@ class HistoryView(QWidget):
             self.failed.emit(str(error))
             return
         self.model.set_entries(found)
-        self.count.setText(f"{len(found)} runs")
+        self.count.setText(counted(len(found), "run"))
         self.empty.setText(_NOTHING if self.search.text() else _EMPTY)
         self._pages.setCurrentIndex(0 if found else 1)
 

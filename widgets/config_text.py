@@ -19,9 +19,15 @@ def options_text(options: Any, only_changed: bool = False) -> str:
         value = getattr(options, option.name)
         if (option.name == "layers" and value == "all") or (only_changed and value == option.default):
             continue
-        shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-        parts.append(f"{option.name.replace('_', ' ')} {shown}")
+        parts.append(f"{option.name.replace('_', ' ')} {_shown(value)}")
     return " · ".join(parts)
+
+
+def _shown(value: Any) -> Any:
+    """`on` and `off`; no needless zeros."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def section_text(config: RunConfig, section: str) -> str:
@@ -52,5 +58,5 @@ def _difference(config: RunConfig, against: RunConfig, section: str) -> str:
     if isinstance(chosen, Choice) and chosen.name != other.name:
         return f"{section} {section_text(config, section)}"
     mine, theirs = (dataclasses.asdict(each.options if isinstance(each, Choice) else each) for each in (chosen, other))
-    changed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in mine.items() if theirs.get(name) != value)
-    return f"{section} {changed}"
+    changed = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in mine.items() if theirs.get(name) != value]
+    return f"{section} {', '.join(changed)}"

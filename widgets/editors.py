@@ -58,6 +58,11 @@ class NumberBox(QAbstractSpinBox):
         self.lineEdit().textEdited.connect(self._read)
         self.editingFinished.connect(self._settle)
 
+    @property
+    def value(self) -> int | float:
+        """As last valid."""
+        return self._value
+
     def show_value(self, value: OptionValue) -> None:
         self._value = self._before = value if isinstance(value, int | float) else 0
         self.lineEdit().setText(shown_number(self._value))

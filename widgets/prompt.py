@@ -133,6 +133,11 @@ class PromptView(QFrame):
         self.length.show_value(count)
         self._complain("")
 
+    def follow_max_new_tokens(self, count: int) -> None:
+        """The length was changed elsewhere, or here: then what is being typed is left as it is."""
+        if count != self.length.value:
+            self.set_max_new_tokens(count)
+
     def shows_ids(self) -> bool:
         return self.ids_box.isChecked()
 

@@ -92,7 +92,7 @@ def _slot_heatmap(change: CacheChanged, layer: int | None) -> Heatmap:
         line = change.block_size or _LINE
         table, labels = _lines(rows[0], line), range(line)
         starts = change.blocks if change.block_size else range(0, rows.shape[1], line)
-        names = tuple(f"block {start}" if change.block_size else str(start) for start in starts)[: len(table)]
+        names = tuple(f"block {start}" if change.block_size else f"from {start}" for start in starts)[: len(table)]
     every = -(-table.shape[1] // _MOST_COLUMNS)
     table = np.where(table < 0, np.nan, table)[:, ::every]
     return Heatmap(table, names, tuple(map(str, labels))[::every], 0.0, max(1.0, change.tokens - 1.0), "position")

@@ -51,7 +51,7 @@ def chunks(trace: Trace) -> Chunks:
 
 
 def latency_tokens(traces: Labelled) -> Chart:
-    """ms of each token after the first, by index; under speculation also ms of each step."""
+    """ms of each token after the first, counted from 1; under speculation also ms of each step."""
     return Chart(
         name="latency_tokens",
         title="Time of each token",
@@ -68,10 +68,10 @@ def latency_tokens(traces: Labelled) -> Chart:
 def _lines(label: str, column: int, found: Chunks) -> Iterator[Series]:
     if not found.ms.size:
         return
-    index = np.concatenate([np.arange(start, start + count) for start, count in zip(found.index, found.tokens)])
-    yield Series(f"{label}, a token", index, np.repeat(found.ms / found.tokens, found.tokens), "line", column)
+    number = np.concatenate([1 + start + np.arange(count) for start, count in zip(found.index, found.tokens)])
+    yield Series(f"{label}, a token", number, np.repeat(found.ms / found.tokens, found.tokens), "line", column)
     if found.speculative:
-        yield Series(f"{label}, a pass", found.index, found.ms, "scatter", column)
+        yield Series(f"{label}, a pass", 1 + found.index, found.ms, "scatter", column)
 
 
 def latency_histogram(traces: Labelled) -> Chart:

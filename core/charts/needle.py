@@ -29,8 +29,8 @@ def needle(traces: Labelled, *, measure: str = "log_probability") -> Chart:
         y_label="depth (%)",
         heatmap=None if measured is None else _map(measured, measure),
         notes=() if measured is None else (*_notes(measured),),
-        empty="Choose Needle in the Quality dock and press Measure, or use quality --needle: here each cell says whether a "
-        "fact hidden at that depth of a text of that length is found.",
+        empty="Choose Needles in a text in the Quality dock and press Measure, or use quality --needle: here each cell says "
+        "whether a fact hidden at that depth of a text of that length is found.",
     )
 
 

@@ -50,7 +50,7 @@ FAMILIES: dict[str, Tone] = {
 }  # fmt: skip
 PHASES: dict[str, Tone] = {
     "prefill": _INDIGO, "decode": _SKY, "verify": _ROSE, "draft": _VERMILLION, "sampling": _YELLOW, "capture": _OLIVE,
-    "attention": _SKY, "ffn": _ORANGE, "norm": _GREY, "head": _PURPLE, "embed": _TEAL, "cache": _GREEN,
+    "attention": _SKY, "ffn": _ORANGE, "norm": _ROSE, "head": _PURPLE, "embed": _TEAL, "cache": _GREEN,
     "load": _INDIGO, "other": _GREY,
 }  # fmt: skip
 SOURCES: dict[str, Tone] = {

@@ -45,6 +45,11 @@ def agreement(base: Trace, other: Trace) -> Agreement | None:
     return Agreement(compared if first is None else first, compared, first)
 
 
+def numbered(index: int | None) -> int | None:
+    """A generated index as people count: from 1."""
+    return None if index is None else index + 1
+
+
 def comparable(base: Trace, other: Trace) -> bool:
     """Whether both began with the same token ids of the same vocabulary."""
     if base.started is None or other.started is None:
@@ -93,7 +98,7 @@ def _row(label: str, base: Trace, other: Trace) -> tuple[Cell, ...]:
     known = kl[np.isfinite(kl)]
     there = ("", "") if found.first is None else (base.tokens[found.first].text, other.tokens[found.first].text)
     spread = (float(known.mean()), float(known.max())) if known.size else (None, None)
-    return (label, found.equal, found.compared, found.first, *there, *spread, int(known.size))
+    return (label, found.equal, found.compared, numbered(found.first), *there, *spread, int(known.size))
 
 
 def _kl(base: Trace, other: Trace) -> np.ndarray:
@@ -115,7 +120,7 @@ def quality_kl(traces: Labelled) -> Chart:
         "both kept and one bin for the rest: a lower bound.",
         x_label="generated token",
         y_label="KL (nats)",
-        series=tuple(Series(label, np.arange(kl.size), kl, "line", column) for label, column, kl in lines if kl.size),
+        series=tuple(Series(label, 1 + np.arange(kl.size), kl, "line", column) for label, column, kl in lines if kl.size),
         notes=_notes(traces),
         empty=f"{_HOW} and Inspect on: here their next-token distributions are compared at every shared position.",
     )
@@ -145,7 +150,7 @@ def _probabilities(traces: Labelled) -> Iterator[Series]:
         pairs = zip(base, trace.tokens[: shared.get(label, max(shared.values()))])
         y = np.array([probability_of(one, two) for one, two in pairs], float)
         if y.size:
-            yield Series(label, np.arange(y.size), y, "line", column)
+            yield Series(label, 1 + np.arange(y.size), y, "line", column)
 
 
 def _notes(traces: Labelled) -> tuple[str, ...]:
@@ -158,4 +163,4 @@ def _note(label: str, base: Trace, other: Trace) -> str:
         return f"{label} had another prompt or vocabulary and cannot be compared"
     if found.first is None:
         return f"{label}: all {found.compared} shared tokens equal A's"
-    return f"{label}: the first {found.equal} tokens equal A's, token {found.first} differs"
+    return f"{label}: the first {found.equal} tokens equal A's, token {numbered(found.first)} differs"

@@ -46,5 +46,5 @@ def _lines(traces: Labelled, field: str) -> tuple[Series, ...]:
         values = [getattr(token, field) for token in trace.tokens]
         y = np.array([np.nan if value is None else value for value in values], float)
         if np.isfinite(y).any():
-            found.append(Series(label, np.arange(y.size), y, "line", column))
+            found.append(Series(label, 1 + np.arange(y.size), y, "line", column))
     return tuple(found)

@@ -50,7 +50,7 @@ def _stream(label: str, trace: Trace, marks: dict[int, str]) -> Markup:
 def _ending(trace: Trace, marks: dict[int, str]) -> str:
     reason = trace.finished.reason.replace("_", " ") if trace.finished else "failed" if trace.failed else "not finished"
     parts = [f"{len(trace.tokens)} tokens, ended by {reason}" if trace.finished else f"{len(trace.tokens)} tokens, {reason}"]
-    return "; ".join(parts + [f"token {index}: {why}" for index, why in sorted(marks.items())])
+    return "; ".join(parts + [f"token {index + 1}: {why}" for index, why in sorted(marks.items())])
 
 
 def _token(token: Token, mark: str | None) -> Markup:

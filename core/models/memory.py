@@ -100,10 +100,10 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
             return 0
         case "static":
             return int(options.capacity or tokens)
-        case "rolling":
-            return min(tokens, int(options.window))
+        case "rolling":  # a ring is whole from the beginning
+            return int(options.window)
         case "sinks":
-            return min(tokens, int(options.sinks + options.window))
+            return int(options.sinks + options.window)
         case "quantized":
             return max(0, tokens - int(options.sinks + options.residual)) // int(options.group_size) * int(options.group_size)
         case "paged":
@@ -113,18 +113,21 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
         case "h2o":
             return min(tokens, max(2, of_all(options.budget, tokens)))
         case "snapkv":  # the prompt is there before it is condensed
-            return _doubled(tokens - config.run.max_new_tokens)
-        case _:
-            return _doubled(tokens)
+            prompt = max(0, tokens - config.run.max_new_tokens)
+            kept = min(of_all(options.budget, prompt), prompt)
+            return max(_FIRST_CAPACITY, prompt, kept + tokens - prompt)
+        case _:  # doubled buffers end at the length of the run
+            return max(_FIRST_CAPACITY, tokens)
 
 
 def tokens_on_gpu(config: RunConfig, tokens: int) -> int:
     """The same on a GPU, whose buffers have room for a power of two."""
-    return _doubled(cached_tokens(config, tokens) if config.cache.name == "static" else tokens, _SMALLEST_BUCKET)
+    return _doubled(cached_tokens(config, tokens) if config.cache.name == "static" else tokens)
 
 
-def _doubled(tokens: int, capacity: int = _FIRST_CAPACITY) -> int:
-    """Room for `tokens` in buffers that double when they are full, from `capacity` on."""
+def _doubled(tokens: int) -> int:
+    """Room for `tokens` in buffers of a power of two."""
+    capacity = _SMALLEST_BUCKET
     while capacity < tokens:
         capacity *= 2
     return capacity

@@ -98,6 +98,19 @@ def test_that_configurations_are_added_and_removed_everywhere(window):
     assert window.session.configs == (RunConfig(), RunConfig())
 
 
+def test_that_the_length_beside_the_prompt_is_that_of_the_card(qtbot, window):
+    box, editor = window.prompt.length.lineEdit(), window.cards.panel.cards["run"].form.editor("max_new_tokens").lineEdit()
+    for field, other, length in ((editor, box, 77), (box, editor, 55)):
+        field.selectAll()
+        qtbot.keyClicks(field, str(length))
+        assert other.text() == str(length)
+        assert window.session.configs[0].run.max_new_tokens == length
+    box.selectAll()
+    qtbot.keyClicks(box, "0")
+    assert box.text() == "0"
+    assert "stays in use" in window.prompt.problem.text()
+
+
 def test_that_theme_changes_reach_every_widget_at_once(window):
     before = window.grab().toImage().pixelColor(5, 5)
     window.actions_["theme_light"].trigger()

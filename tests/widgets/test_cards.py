@@ -14,6 +14,7 @@ from core.techniques import CATALOGUE
 from tests.traces import INFO
 from widgets import theme
 from widgets.cards import ConfigurationPanel, ConfigurationsColumn
+from widgets.config_text import headline
 from widgets.editors import NumberBox
 from widgets.technique_card import TechniqueCard
 
@@ -63,6 +64,13 @@ def test_that_options_of_the_chosen_technique_are_edited_in_its_card(column: Con
     bits.stepBy(-1)
     assert column.configs()[0].weights.options.bits == 3
     assert "bits 3" in card.state.text()
+
+
+def test_that_options_are_said_without_needless_zeros() -> None:
+    budget, share = (RunConfig().set(["cache.name=h2o", f"cache.budget={size}"]) for size in (48, 0.25))
+    assert headline(budget) == "cache h2o (budget 48 · recent 0.5)"
+    assert headline(share, budget) == "cache budget 0.25"
+    assert headline(RunConfig().set(["run.ignore_eos=true"])) == "run ignore eos on"
 
 
 def test_that_techniques_that_cannot_run_are_greyed_out_with_the_reason(column: ConfigurationsColumn) -> None:

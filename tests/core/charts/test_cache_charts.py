@@ -87,6 +87,13 @@ def test_that_blocks_are_rows_of_the_slots() -> None:
     assert values(chart.heatmap) == [[0, 1, 2], [3, -1, -1]]
 
 
+def test_that_slots_in_a_line_are_rows_named_by_their_first_slot() -> None:
+    line = changed(-1, 70, [list(range(70))], [-1])
+    chart = cache_slots([("A", trace(line, steps=1))])
+    assert chart.heatmap is not None
+    assert chart.heatmap.row_labels == ("from 0", "from 64")
+
+
 def test_that_dropped_tokens_are_listed_with_pass_share_and_reason() -> None:
     first, second = changed(-1, 4, [[0, 1, 2, 3]] * 2, [0, 0]), changed(1, 6, [[0, 2, 4, 5], [0, 1, 4, 5]], [0, 0])
     chart = cache_evictions([("A", trace(first, second, steps=3))])

@@ -1,14 +1,15 @@
 """Every chart is true to its trace, and says what to do when there is nothing to show."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from core.charts.catalogue import CHARTS, build
 from core.charts.chart import Chart, Heatmap, Series, has_data, table
-from core.charts.latency_phases import leaves, stages
-from core.charts.palette import tone_of
+from core.charts.latency_phases import ORDER, leaves, stages
+from core.charts.palette import PHASES, tone_of
 from core.config import RunConfig
 from core.errors import BadInput
 from core.events import Round, RoutingCaptured, Step, Token
@@ -98,12 +99,19 @@ def test_that_every_bar_of_phases_has_a_colour() -> None:
     assert all(tone_of(series.key) for series in build("latency_phases", TRACES).series)
 
 
+@pytest.mark.parametrize("dark", [True, False])
+def test_that_no_two_phases_of_a_bar_look_alike(dark: bool) -> None:
+    colours = [bytes.fromhex(PHASES[name].on(dark)[1:]) for name in (*ORDER, "other")]
+    apart = [sum(abs(a - b) for a, b in zip(one, two, strict=True)) for one, two in combinations(colours, 2)]
+    assert min(apart) > 50
+
+
 def test_that_tokens_of_one_pass_share_its_time() -> None:
     tokens = tuple(replace(_token(i), ms=12.0 if i == 1 else 0.0) for i in (1, 2, 3))
     trace = record([Step(-1, (_token(0),), 40.0, {}, 0, 0), Step(0, tokens, 12.0, {}, 0, 0)])
     chart = build("latency_tokens", [("A", trace)])
     assert _series(chart, "A, a token").y.tolist() == [4.0, 4.0, 4.0]
-    assert _series(chart, "A, a token").x.tolist() == [1, 2, 3]
+    assert _series(chart, "A, a token").x.tolist() == [2, 3, 4]
     assert _series(chart, "A, a pass").y.tolist() == [12.0]
     assert chart.badge == "derived"
     assert build("latency_tokens", TRACES[:1]).badge == "measured"
@@ -190,9 +198,10 @@ def test_that_routing_is_shown_by_token_and_expert() -> None:
 
 def test_that_agreement_stops_at_the_first_token_that_differs() -> None:
     row = table(build("quality", TRACES)).rows[0]
-    assert row[:4] == ("B", 30, 56, 30)
+    assert row[:4] == ("B", 30, 56, 31)
     kl = build("quality_kl", TRACES).series[0]
-    assert kl.y.size == 31
+    assert kl.x.tolist() == list(range(1, 32))
+    assert "the first 30 tokens equal A's, token 31 differs" in build("quality_kl", TRACES).notes[0]
     assert (kl.y >= 0).all()
     assert table(build("quality", [TRACES[0], ("B", TRACES[0][1])])).rows[0][3:8] == (None, "", "", 0.0, 0.0)
 

@@ -87,8 +87,8 @@ def test_that_differences_from_a_and_the_first_divergence_are_marked() -> None:
     page = Page(report(TRACES))
     assert page.having("differs") == ["td"] * 3
     assert page.having("first").count("mark") == 2
-    assert "token 30: first token that differs from A" in page.words
-    assert "token 30: B differs from here" in page.words
+    assert "token 31: first token that differs from A" in page.words
+    assert "token 31: B differs from here" in page.words
     assert page.having("drafted")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.config import RunConfig
+from core.engine.engine import Engine
+from core.events import MEASURE, RunFinished, RunRequest, RunStarted
 from core.models.default import is_fetched
 from core.models.find import describe
 from core.models.info import ModelInfo
@@ -15,6 +17,11 @@ INFO = ModelInfo(
     kv_heads=2, head_size=8, ffn_width=128, vocabulary=100, context=1000, parameters=100_000,
     tensor_bytes={"BF16": 200_000}, matrix_bytes={"BF16": 180_000}, embedding_bytes=12_800, tied_head=True,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine()
 
 
 def config(*settings: str) -> RunConfig:
@@ -56,14 +63,16 @@ def test_that_the_cache_grows_with_heads_and_number_format() -> None:
         (["cache.name=static"], 300),
         (["cache.name=static", "cache.capacity=900"], 900),
         (["cache.name=rolling", "cache.window=64"], 64),
-        (["cache.name=rolling", "cache.window=640"], 300),
+        (["cache.name=rolling", "cache.window=640"], 640),
         (["cache.name=sinks", "cache.sinks=4", "cache.window=64"], 68),
+        (["cache.name=sinks", "cache.sinks=4", "cache.window=640"], 644),
         (["cache.name=quantized"], 256),
         (["cache.name=h2o"], 60),
         (["cache.name=h2o", "cache.budget=80"], 80),
         (["cache.name=snapkv"], 256),
+        (["cache.name=snapkv", "run.max_new_tokens=290"], 292),
         (["cache.name=paged", "cache.block_size=16"], 304),
-        (["cache.name=dynamic"], 512),
+        (["cache.name=dynamic"], 300),
         (["cache.name=off"], 0),
     ],
 )
@@ -106,3 +115,15 @@ def test_that_the_loaded_model_takes_what_was_estimated(settings: list[str]) -> 
 
     loaded = LocalBackend.load(config(*settings), lambda _stage, _done, _total: None)
     assert weight_bytes(describe("default"), config(*settings)) == pytest.approx(loaded.weight_bytes, rel=0.01)
+
+
+@pytest.mark.skipif(not is_fetched(), reason="the default model is not fetched")
+@pytest.mark.parametrize("new_tokens", [4, 300])
+@pytest.mark.parametrize("name", ["dynamic", "static", "rolling", "sinks", "h2o", "quantized", "paged"])
+def test_that_a_run_ends_with_the_cache_that_was_estimated(engine: Engine, name: str, new_tokens: int) -> None:
+    run = config(f"cache.name={name}", f"run.max_new_tokens={new_tokens}", "run.ignore_eos=true")
+    events = list(engine.run(RunRequest(run, "Name a colour.", inspect=MEASURE)))
+    started, finished = next(event for event in events if isinstance(event, RunStarted)), events[-1]
+    assert isinstance(finished, RunFinished)
+    expected = estimate(started.info, run, len(started.prompt_tokens)).parts["kv"]
+    assert finished.metrics["kv_bytes"] == pytest.approx(expected, rel=0.01)
