@@ -55,6 +55,7 @@ class Room:
         """The record of one pass; `x` and `logits` must outlive it. captured: layers that `shown` is to hold."""
         self.meeting[0] = 0
         self.claims[:] = 0
+        self.coded[:] = 0  # those of the last run, whose cache may have kept codes
         self.counts[:] = 0
         self.capture[:] = -1
         self.capture[captured] = np.arange(len(captured))

@@ -94,6 +94,8 @@ class Fused:
             walk()  # the others wait
 
         self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead(), rescue)
+        if job["left"] != 2 * len(run.layers):  # Numba only prints what a compiled function raises
+            raise RuntimeError("the compiled step ended in the middle of a pass; the engine's log says why")
         spent = room.counts[0, : len(PHASES)].tolist()
         for phase, count in zip(PHASES, spent, strict=True):
             rows.probe.add(phase, seconds * count / (sum(spent) or 1))

@@ -140,3 +140,23 @@ def test_that_captured_attention_equals_plain_torch(rows: int) -> None:
         assert at.tolist() == expected_at.tolist()
         assert mass is None
         assert abs(compiled.astype(float) - plain.astype(float)).max() < 1e-3
+
+
+def test_that_a_run_without_codes_after_one_with_them_shows_its_attention() -> None:
+    decoder, shown, logits = decoder_for(), [], []
+    coded = session_of(decoder, True, (4, 16, 12, 2), Probe(attention_layers=(1,)))
+    passes(coded, (60, 1, 1))
+    for fused in (coded.fused, None):
+        session = session_for(decoder, fused is not None, probe=Probe(attention_layers=(1,)))
+        session.fused = fused
+        logits.append(passes(session, (20, 1))[-1])
+        shown.append(session.probe.take_attention()[1][0])
+    assert (logits[0] - logits[1]).abs().max() < TOLERANCE
+    assert abs(shown[0].astype("float32") - shown[1].astype("float32")).max() < 1e-3
+
+
+def test_that_a_pass_that_ends_in_its_middle_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_for(decoder_for(), True)
+    monkeypatch.setattr(session.fused, "_step", lambda *_: None)
+    with pytest.raises(RuntimeError, match="in the middle of a pass"):
+        session.forward([1])
