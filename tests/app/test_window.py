@@ -1,7 +1,6 @@
 """The window without a run: what is open, actions, palette, layout, themes, files, and what goes wrong."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QObject, QPointF, Qt, QUrl
@@ -10,14 +9,12 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QWidget
 
 from app import screenshot
-from app.history_view import COLUMNS
 from app.session import Session
 from app.settings import Settings
 from app.window import application, build_window
 from core import trace_file
 from core.config import RunConfig
 from core.errors import BadInput
-from core.quality.figures import figures
 from tests.app.windows import shown_window, wait_for, wait_idle
 from tests.traces import make_trace
 from widgets import theme
@@ -246,32 +243,6 @@ def test_that_a_picture_of_the_window_has_the_size_asked_for(window, tmp_path, s
 def test_that_an_unknown_dock_is_named_with_those_there_are(window, tmp_path):
     with pytest.raises(BadInput, match="attention"):
         screenshot.grab(window, tmp_path / "x.png", (1600, 1000), "nothing")
-
-
-def test_that_a_kept_run_opens_from_the_history(qtbot, window, traces):
-    window.keeper.keep(traces[0])
-    window.actions_["show_history"].trigger()
-    wait_for(qtbot, lambda: window.history_view.model.rowCount() == 1)
-    window.history_view.table.selectRow(0)
-    qtbot.keyClick(window.history_view.table, Qt.Key.Key_Return)
-    wait_idle(qtbot, window)
-    assert window.session.columns[0].trace.text == traces[0].text
-    assert window.session.columns[1].trace is traces[1]
-
-
-def test_that_the_history_shows_what_is_measured_after_a_run(qtbot, window):
-    trace = make_trace()
-    window.session.columns[0].trace = trace
-    window.keeper.keep(trace)
-    window.actions_["show_history"].trigger()
-    model, columns = window.history_view.model, list(COLUMNS)
-    wait_for(qtbot, lambda: model.rowCount() == 1)
-    trace.add(replace(trace.quality[0], segments=trace.quality[0].segments[:1]))
-    window.keeper.measured(trace)
-    shown = f"{figures(trace.quality[-1].segments)['perplexity']:.3g}"
-    wait_for(qtbot, lambda: model.data(model.index(0, columns.index("Perplexity"))) == shown)
-    assert model.data(model.index(0, columns.index("Mean KL"))).endswith("nats")
-    assert model.data(model.index(0, columns.index("Needles"))).endswith("%")
 
 
 def test_that_many_traces_cannot_be_opened_at_once(window, tmp_path):
