@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from llvmlite import ir
 
 from core.cache.coded import CodedForm
 from core.compiled.emitter import F32, I8, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
@@ -47,7 +46,7 @@ class Rows:
         digits = e.b.xor(e.b.add(whole, constant(VI32, _HALVES)), constant(VI32, _HALVES))
         flat = e.b.bitcast(digits, vector(I8, 4 * LANES))
         order = [4 * column + digit for word in self._words() for digit in range(4) for column in word]
-        e.store(e.b.shuffle_vector(flat, flat, ir.Constant(vector(I32, 4 * LANES), order)), e.at(self.at(row), column, 4))
+        e.store(e.picked(flat, flat, order), e.at(self.at(row), column, 4))
 
     def _words(self) -> list[list[int]]:
         """Of sixteen columns, each four whose codes are the bytes of one word, see `pack` in core/weights/kernel.py."""

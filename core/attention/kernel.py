@@ -13,10 +13,9 @@ from functools import cache
 from math import gcd
 
 import torch
-from llvmlite import ir
 
 from core.compiled.arithmetic import exp
-from core.compiled.emitter import F32, I32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import F32, Emitter, Value, constant, number, vector
 from core.compiled.jit import register_lanes
 from core.compiled.numbers import read_two, split_like, store_two
 
@@ -171,7 +170,7 @@ def _four_sums(e: Emitter, values: list[Value], lanes: int) -> Value:
         values = [_halves(e, a, b, lanes, alone=len(values) == 1) for a, b in pairs]
         lanes //= 2
     while len(values) > 1:
-        values = [_picked(e, a, b, range(2 * a.type.count)) for a, b in zip(values[::2], values[1::2], strict=True)]
+        values = [e.picked(a, b, range(2 * a.type.count)) for a, b in zip(values[::2], values[1::2], strict=True)]
     return values[0]
 
 
@@ -179,8 +178,4 @@ def _halves(e: Emitter, a: Value, b: Value, lanes: int, alone: bool) -> Value:
     """The first half of every run of `lanes` lanes in a (and b) plus the second half."""
     runs = range(0, a.type.count * (1 if alone else 2), lanes)
     firsts, seconds = ([run + start + i for run in runs for i in range(lanes // 2)] for start in (0, lanes // 2))
-    return e.b.fadd(_picked(e, a, b, firsts), _picked(e, a, b, seconds))
-
-
-def _picked(e: Emitter, a: Value, b: Value, lanes: Sequence[int]) -> Value:
-    return e.b.shuffle_vector(a, b, ir.Constant(vector(I32, len(lanes)), list(lanes)))
+    return e.b.fadd(e.picked(a, b, firsts), e.picked(a, b, seconds))

@@ -127,18 +127,18 @@ class Emitter:
         first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
         return self.b.shuffle_vector(first, undefined, ir.Constant(vector(I32, lanes), [0] * lanes))
 
+    def picked(self, a: Value, b: Value, lanes: Iterable[int]) -> Value:
+        """These lanes of two vectors; those of the second are counted on from the first's."""
+        places = list(lanes)
+        return self.b.shuffle_vector(a, b, ir.Constant(vector(I32, len(places)), places))
+
     def part(self, x: Value, first: int, lanes: int) -> Value:
         """So many lanes of a vector, from lane `first` on."""
-        if lanes == x.type.count:
-            return x
-        return self.b.shuffle_vector(x, x, ir.Constant(vector(I32, lanes), list(range(first, first + lanes))))
+        return x if lanes == x.type.count else self.picked(x, x, range(first, first + lanes))
 
     def concatenated(self, parts: Sequence[Value]) -> Value:
         """One vector of one or two."""
-        if len(parts) == 1:
-            return parts[0]
-        lanes = 2 * parts[0].type.count
-        return self.b.shuffle_vector(*parts, ir.Constant(vector(I32, lanes), list(range(lanes))))
+        return parts[0] if len(parts) == 1 else self.picked(parts[0], parts[1], range(2 * parts[0].type.count))
 
     def call(self, name: str, kind: Any, *values: Value) -> Value:
         """An LLVM intrinsic."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from llvmlite import ir
 
 from core.compiled.emitter import F16, F32, I16, I32, Emitter, Value, constant, lanes_of, vector
 
@@ -36,7 +35,7 @@ def split_like(e: Emitter, address: Value, dtype: torch.dtype, lanes: int) -> tu
     first, second = read_two(e, address, torch.float32, lanes)
     if dtype != torch.bfloat16:
         return first, second
-    even, odd = (_chosen(e, first, second, range(start, 2 * lanes, 2)) for start in (0, 1))
+    even, odd = (e.picked(first, second, range(start, 2 * lanes, 2)) for start in (0, 1))
     return even, odd
 
 
@@ -46,14 +45,9 @@ def store_two(e: Emitter, two: Sequence[Value], address: Value, dtype: torch.dty
     lanes = lanes_of(first)
     if dtype == torch.bfloat16:
         order = [place + half * lanes for place in range(lanes) for half in (0, 1)]
-        first, second = (_chosen(e, first, second, half) for half in (order[:lanes], order[lanes:]))
+        first, second = (e.picked(first, second, half) for half in (order[:lanes], order[lanes:]))
     e.store(first, address)
     e.store(second, e.at(address, lanes, 4))
-
-
-def _chosen(e: Emitter, a: Value, b: Value, places: Iterable[int]) -> Value:
-    lanes = list(places)
-    return e.b.shuffle_vector(a, b, ir.Constant(vector(I32, len(lanes)), lanes))
 
 
 def write(e: Emitter, value: Value, address: Value, dtype: torch.dtype) -> None:

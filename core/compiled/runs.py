@@ -32,16 +32,12 @@ def widened(e: Emitter, value: Value, lanes: int) -> Value:
         return value
     if lanes == 1:
         return e.spread(value)
-    return e.b.shuffle_vector(value, value, ir.Constant(vector(I32), [*range(lanes), *[0] * (LANES - lanes)]))
+    return e.picked(value, value, [*range(lanes), *[0] * (LANES - lanes)])
 
 
 def first_lanes(e: Emitter, value: Value, lanes: int) -> Value:
     """The first numbers of a vector of sixteen; a scalar of one."""
-    if lanes == LANES:
-        return value
-    if lanes == 1:
-        return e.b.extract_element(value, ir.Constant(I32, 0))
-    return e.b.shuffle_vector(value, value, ir.Constant(vector(I32, lanes), list(range(lanes))))
+    return e.b.extract_element(value, ir.Constant(I32, 0)) if lanes == 1 else e.part(value, 0, lanes)
 
 
 def only_first(e: Emitter, value: Value, lanes: int) -> Value:

@@ -136,8 +136,7 @@ def narrowed(e: Emitter, first: Value, second: Value) -> Value:
 def paired(e: Emitter, low: Value, high: Value) -> Value:
     """Sixteen words that hold `low` in bfloat16 in their lower halves, and `high` in their upper ones."""
     numbers = narrowed(e, low, high)
-    lanes = ir.Constant(vector(VI32.element, 2 * LANES), [lane // 2 + lane % 2 * LANES for lane in range(2 * LANES)])
-    return e.b.bitcast(e.b.shuffle_vector(numbers, numbers, lanes), VI32)
+    return e.b.bitcast(e.picked(numbers, numbers, (lane // 2 + lane % 2 * LANES for lane in range(2 * LANES))), VI32)
 
 
 def transposed(e: Emitter, rows: list[Value]) -> list[Value]:
@@ -146,10 +145,6 @@ def transposed(e: Emitter, rows: list[Value]) -> list[Value]:
     for side in (1, 2, 4, 8):
         for i in (i for i in range(LANES) if not i & side):
             upper, lower = rows[i], rows[i + side]
-            rows[i] = _mixed(e, upper, lower, [lane + (LANES - side if lane & side else 0) for lane in range(LANES)])
-            rows[i + side] = _mixed(e, upper, lower, [lane + (LANES if lane & side else side) for lane in range(LANES)])
+            rows[i] = e.picked(upper, lower, [lane + (LANES - side if lane & side else 0) for lane in range(LANES)])
+            rows[i + side] = e.picked(upper, lower, [lane + (LANES if lane & side else side) for lane in range(LANES)])
     return rows
-
-
-def _mixed(e: Emitter, a: Value, b: Value, lanes: list[int]) -> Value:
-    return e.b.shuffle_vector(a, b, ir.Constant(VI32, lanes))

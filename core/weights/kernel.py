@@ -15,7 +15,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit
 
 from core.compiled.emitter import F16, F32, I16, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
@@ -159,8 +158,7 @@ def pair_sums(e: Emitter, a: Value, b: Value) -> Value:
     """a₀b₀ + a₁b₁ in each of the sixteen lanes; one instruction on x86 (pmaddwd)."""
     build, wide = e.b, vector(I32, 2 * LANES)
     products = build.mul(build.sext(a, wide), build.sext(b, wide))
-    halves = [build.shuffle_vector(products, products, ir.Constant(VI32, list(range(start, 2 * LANES, 2)))) for start in (0, 1)]
-    return build.add(*halves)
+    return build.add(*(e.picked(products, products, range(start, 2 * LANES, 2)) for start in (0, 1)))
 
 
 def word_sums(e: Emitter, total: Value, a: Value, b: Value) -> Value:

@@ -6,10 +6,9 @@ from functools import cache
 
 import numpy as np
 import torch
-from llvmlite import ir
 
 from core.compiled.crew import crew
-from core.compiled.emitter import I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
 from core.compiled.numbers import rounded
 from core.compiled.room import Room
@@ -114,14 +113,13 @@ def _store_rows(e: Emitter, words: list[Value], address: Value) -> None:
         for run in range(LANES // width):  # runs of four words hold rows 4k, 4k + 1, …, in as many parts
             quarter, place = divmod(run * width, 4)
             row = 4 * quarter + part * (4 // len(rows)) + place // width
-            lanes = ir.Constant(vector(I32, width), list(range(run * width, (run + 1) * width)))
             target = e.b.add(address, e.b.mul(number(row), e.row_bytes))
-            e.store(e.b.shuffle_vector(values, values, lanes), target, 2)
+            e.store(e.part(values, run * width, width), target, 2)
 
 
 def _interleaved(e: Emitter, a: Value, b: Value, run: int) -> tuple[Value, Value]:
     """Of every four words of a and b: runs of `run` words in turns, from their first halves and from their second ones."""
     places = (0, LANES, 1, LANES + 1) if run == 1 else (0, 1, LANES, LANES + 1)
     halves = ([4 * k + half + place for k in range(LANES // 4) for place in places] for half in (0, 2))
-    first, second = (e.b.shuffle_vector(a, b, ir.Constant(VI32, lanes)) for lanes in halves)
+    first, second = (e.picked(a, b, lanes) for lanes in halves)
     return first, second
