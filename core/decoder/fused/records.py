@@ -47,7 +47,7 @@ MODEL = np.dtype(
 # output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots], weights of
 # each chunk, and float16 shown, as large and zero at first, over all of them. capture int64 [L]: which of these a layer
 # fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS]; claims int64, see core/decoder/fused/sharing.py: one of
-# each part, and of each layer and group of MOST_ROWS rows.
+# each part, then of each layer for every group of MOST_ROWS rows.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
@@ -55,7 +55,7 @@ MODEL = np.dtype(
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels.
 PASS = np.dtype(
     _integers(
-        "x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows row_groups"
+        "x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows"
     )
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")
     + _integers("coded stored exact blocks folded folded_size")

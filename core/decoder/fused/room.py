@@ -38,10 +38,9 @@ class Room:
         self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
-        groups = -(-rows // MOST_ROWS)
-        self.claims = np.zeros(m["part_count"] + m["layer_count"] * groups, np.int64)
+        self.claims = np.zeros(m["part_count"] + -(-rows // MOST_ROWS) * m["layer_count"], np.int64)
         self.record = np.zeros(1, PASS)
-        self._fill(rows=rows, row_groups=groups, threads=threads, private_size=private_size)
+        self._fill(rows=rows, threads=threads, private_size=private_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
         self._fill(
             **{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "claims", "counts", "coded")}
