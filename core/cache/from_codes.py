@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -31,17 +32,25 @@ def expander(form: CodedForm, dtype: torch.dtype) -> int:
     """
     e = Emitter(f"expand_{name_of(form)}_{dtype.itemsize}", "records capacity keys values slots blocks first last")
 
+    def block(record: Value, keys: Value, values: Value) -> None:
+        _expand_keys(e, form, record, keys, dtype)
+        _expand_values(e, form, record, values, dtype)
+
+    each_block(e, form, dtype, block)
+    return e.finish()
+
+
+def each_block(e: Emitter, form: CodedForm, dtype: torch.dtype, body: Callable[[Value, Value, Value], None]) -> None:
+    """body(record, keys, values) for the addresses of every item, in a function with the arguments of `expander`."""
+
     def item(index: Value, _: list[Value]) -> list[Value]:
         head, block = e.b.udiv(index, e.blocks), e.b.urem(index, e.blocks)
         record = e.at(e.records, e.b.add(e.b.mul(head, e.capacity), block), form.nbytes)
         token = e.b.add(e.b.mul(head, e.slots), e.b.mul(block, number(form.group)))
-        keys, values = (e.at(at, token, size * dtype.itemsize) for at, size in zip((e.keys, e.values), form.sizes, strict=True))
-        _expand_keys(e, form, record, keys, dtype)
-        _expand_values(e, form, record, values, dtype)
+        body(record, *(e.at(at, token, size * dtype.itemsize) for at, size in zip((e.keys, e.values), form.sizes, strict=True)))
         return []
 
     e.loop(e.first, e.last, [], item)
-    return e.finish()
 
 
 def name_of(form: CodedForm) -> str:

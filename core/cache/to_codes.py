@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core.cache.from_codes import name_of, value_scales, words_at
+from core.cache.from_codes import WORDS, each_block, name_of, value_scales, words_at
 from core.compiled.emitter import F16, F32, LANES, VF32, VI32, Emitter, Value, constant, lanes_of, number
 from core.compiled.numbers import of_lanes, read
 from core.compiled.runs import first_lanes, only_first, runs, widened
@@ -37,18 +37,13 @@ def encoder(form: CodedForm, dtype: torch.dtype) -> int:
     """
     e = Emitter(f"encode_{name_of(form)}_{dtype}".replace(".", "_"), "keys values slots records capacity blocks first last")
 
-    def item(index: Value, _: list[Value]) -> list[Value]:
-        head, block = e.b.udiv(index, e.blocks), e.b.urem(index, e.blocks)
-        record = e.at(e.records, e.b.add(e.b.mul(head, e.capacity), block), form.nbytes)
-        token = e.b.add(e.b.mul(head, e.slots), e.b.mul(block, number(form.group)))
-        keys, values = (e.at(at, token, size * dtype.itemsize) for at, size in zip((e.keys, e.values), form.sizes, strict=True))
+    def block(record: Value, keys: Value, values: Value) -> None:
         _encode_keys(e, form, keys, record, dtype)
         if form.sizes[1]:
             _scale_values(e, form, values, record, dtype)
             _encode_values(e, form, values, record, dtype)
-        return []
 
-    e.loop(e.first, e.last, [], item)
+    each_block(e, form, dtype, block)
     return e.finish()
 
 
@@ -176,4 +171,4 @@ def _store_words(e: Emitter, form: CodedForm, columns: list[Value], address: Val
     for index, unit in enumerate(columns[first : first + length] for first in range(0, len(columns), length)):
         places = [i % 2 * 16 + i // 2 * form.bits for i in range(len(unit))]
         shifted = [e.b.shl(column, constant(VI32, place)) for column, place in zip(unit, places, strict=True)]
-        e.store(reduce(e.b.or_, shifted), e.at(address, index, 4 * LANES), 4)
+        e.store(reduce(e.b.or_, shifted), e.at(address, index, WORDS), 4)

@@ -54,9 +54,7 @@ MODEL = np.dtype(
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels.
 PASS = np.dtype(
-    _integers(
-        "x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows"
-    )
+    _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")
     + _integers("coded stored exact blocks folded folded_size")
 )
