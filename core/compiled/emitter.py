@@ -106,6 +106,12 @@ class Emitter:
         place = self.b.add(base, self.b.mul(index, number(size)))
         return self.b.add(place, number(beyond)) if beyond else place
 
+    def stack(self, nbytes: int, align: int) -> Value:
+        """The address of memory that is there until the function returns."""
+        place = self.b.alloca(I8, nbytes)
+        place.align = align
+        return self.b.ptrtoint(place, I64)
+
     def pointer(self, address: Value) -> Value:
         return self.b.inttoptr(address, I8.as_pointer())
 

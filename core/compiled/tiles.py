@@ -5,6 +5,7 @@ A tile of the second factor holds two of its rows in the halves of the words of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -72,14 +73,14 @@ class Tiles:
     def clear(self) -> None:
         """The square of sums becomes 0."""
         for tile in range(4):
-            self._do("tilezero", tile)
+            self.zero(tile)
 
     def load(self, address: Value, row: Value) -> None:
         """The square of sums from float32 numbers; row: bytes from one to the next."""
-        self._square("tileloadd64", address, row)
+        self._square(self.take, address, row)
 
     def store(self, address: Value, row: Value) -> None:
-        self._square("tilestored64", address, row)
+        self._square(self.put, address, row)
 
     def add(self, count: Value, left: Factor, right: Factor, ahead: int = 0) -> None:
         """Add the products of `count` tiles of each factor, and their neighbours, to the square.
@@ -92,11 +93,11 @@ class Tiles:
         add = self.e.b.add
         self.ask(add(a, left.step), ahead)
         for half, address in enumerate((b, add(b, right.neighbour))):
-            self._do("tileloadd64", _RIGHT + half, self.e.pointer(address), right.row)
+            self.take(_RIGHT + half, address, right.row)
         for half, address in enumerate((a, add(a, left.neighbour))):
-            self._do("tileloadd64", _LEFT + half, self.e.pointer(address), left.row)
+            self.take(_LEFT + half, address, left.row)
             for other in range(2):
-                self._do("tdpbf16ps", 2 * half + other, I8(_LEFT + half), I8(_RIGHT + other))
+                self.multiply(2 * half + other, _LEFT + half, _RIGHT + other)
         return [add(a, left.step), add(b, right.step)]
 
     def ask(self, address: Value, nbytes: int) -> None:
@@ -104,11 +105,25 @@ class Tiles:
         for line in range(0, nbytes, LINE):
             self.e.prefetch(self.e.b.add(address, number(line)))
 
-    def _square(self, what: str, address: Value, row: Value) -> None:
+    def zero(self, tile: int) -> None:
+        self._do("tilezero", tile)
+
+    def take(self, tile: int, address: Value, row: Value) -> None:
+        """Sixteen rows of 64 bytes; row: bytes from one to the next."""
+        self._do("tileloadd64", tile, self.e.pointer(address), row)
+
+    def put(self, tile: int, address: Value, row: Value) -> None:
+        self._do("tilestored64", tile, self.e.pointer(address), row)
+
+    def multiply(self, sums: int, left: int, right: int) -> None:
+        """Add the products of two tiles to a third."""
+        self._do("tdpbf16ps", sums, I8(left), I8(right))
+
+    def _square(self, move: Callable[[int, Value, Value], None], address: Value, row: Value) -> None:
         for half in range(2):
             for other in range(2):
                 at = self.e.b.add(address, self.e.b.add(self.e.b.mul(row, number(LANES * half)), number(LINE * other)))
-                self._do(what, 2 * half + other, self.e.pointer(at), row)
+                move(2 * half + other, at, row)
 
     def _do(self, what: str, tile: int, *operands: Value) -> None:
         self.e.call(f"llvm.x86.{what}", VOID, I8(tile), *operands)

@@ -9,26 +9,29 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from core.attention.kernel import CHUNK, TOGETHER
+from core.attention.kernel import CHUNK
+from core.compiled.emitter import LANES
 from core.decoder.fused.chunks import chunk_of, chunks_of, coded_tokens, seen_of
 from core.decoder.fused.machine import array_at, call, float_to_bits, floats, half_bits
 from core.decoder.fused.sharing import first_share, next_share
 from core.decoder.fused.vectors import FAST
 from core.weights.kernel import MOST_ROWS
 
-ROOM = CHUNK + TOGETHER  # numbers of a row of scores, with what the kernel overwrites after the last
+ROOM = CHUNK + LANES  # numbers of a row of scores, with what kernels overwrite after the last
 
 
 @njit(nogil=True)
-def attend_in_chunks(m, p, layer, scores, folded, seen, first_row, rows, thread, place):
+def attend_in_chunks(m, p, layer, scores, seen, first_row, rows, thread, place):
     """A share of the chunks, each with all query heads of a KV head: sums of values, and peaks and totals of scores.
 
-    scores, folded: addresses of room for `rows` rows of a chunk, and for kernels of coded blocks. seen: where among `p.seen`,
-    or −1. place: of the counter of shares.
+    scores: address of room for `rows` rows of a chunk. seen: where among `p.seen`, or −1. place: of the counter of shares.
     """
     chunks, queries = chunks_of(m, p, layer, first_row, rows), m.query_heads // layer.kv_heads * rows
     items = layer.kv_heads * chunks.total
+    folded, laid, laid_head = p.folded + thread * p.folded_size, p.laid + thread * p.laid_size, -1
     begin, end = first_share(p, thread, items)
+    if m.lay_queries:
+        call(m.open_tiles, (m.tiles_config,))
     while begin < items:
         for item in range(begin, end):
             head, index = item // chunks.total, item % chunks.total
@@ -36,10 +39,15 @@ def attend_in_chunks(m, p, layer, scores, folded, seen, first_row, rows, thread,
             q = p.queries + 4 * (m.query_heads * first_row + head * queries) * m.head_size
             if index < chunks.coded:
                 _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, index, line, q, queries)
-            else:
-                chunk = chunk_of(m, chunks, index)
-                _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries)
+                continue
+            if m.lay_queries and head != laid_head:
+                call(m.lay_queries, (q, queries, laid))
+                laid_head = head
+            chunk = chunk_of(m, chunks, index)
+            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, laid if m.lay_queries else q, queries)
         begin, end = next_share(p, place, items, 1)
+    if m.lay_queries:
+        call(m.close_tiles, ())
 
 
 @njit(nogil=True)

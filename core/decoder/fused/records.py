@@ -36,7 +36,8 @@ MODEL = np.dtype(
     )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
     + _integers(
-        "coded_scores coded_mix group record_size norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"
+        "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"
+        " norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"
     )
     + [(name, np.float32) for name in ("eps", "scale", "cap", "residual")]
 )
@@ -56,5 +57,5 @@ MODEL = np.dtype(
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")
-    + _integers("coded stored exact blocks folded folded_size")
+    + _integers("coded stored exact blocks folded folded_size laid laid_size")
 )

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.attention import few_tiled
 from core.attention.coded_kernel import room_nbytes
 from core.attention.kernel import CHUNK
-from core.cache.base import Coded, Slots
+from core.cache.base import Coded, Slots, lines
 from core.decoder.fused.attention import ROOM
 from core.decoder.fused.records import COUNTS, PASS
 from core.decoder.fused.table import Table
@@ -31,6 +32,8 @@ class Room:
         scores = 4 * self.heads * MOST_ROWS * ROOM
         private_size = scores + 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         self.private = np.empty((threads, private_size), np.uint8)
+        laid_size = few_tiled.laid_nbytes(self.head_size, self._queries)
+        self.laid = lines(threads * laid_size)
         self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
         self.seen = np.empty(0, np.float32)
@@ -40,7 +43,7 @@ class Room:
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
         self.claims = np.zeros(m["part_count"] + -(-rows // MOST_ROWS) * m["layer_count"], np.int64)
         self.record = np.zeros(1, PASS)
-        self._fill(rows=rows, threads=threads, private_size=private_size)
+        self._fill(rows=rows, threads=threads, private_size=private_size, laid=self.laid.data_ptr(), laid_size=laid_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
         self._fill(
             **{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "claims", "counts", "coded")}

@@ -144,9 +144,8 @@ def _attend(m, p, own, layer, index):
         rows = min(MOST_ROWS, p.rows - row)
         if row:
             _meet(p, own)
-        folded = p.folded + own.thread * p.folded_size
         place = m.part_count + row // MOST_ROWS * m.layer_count + index
-        attention.attend_in_chunks(m, p, layer, own.scores, folded, seen, row, rows, own.thread, place)
+        attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread, place)
         _meet(p, own)
         attention.join_chunks(m, p, layer, row, rows, own.h)
         if seen >= 0:

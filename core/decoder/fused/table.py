@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from core.attention import few_tiled
 from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
+from core.compiled.tiles import configuration
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
@@ -42,7 +44,12 @@ class Table:
         """The record for a cache of this number format, and of coded blocks."""
         size = int(self.model["head_size"][0])
         model = self.model.copy()
-        model["scores_kernel"], model["mix_kernel"] = scores_kernel(size, dtype), mix_kernel(size, dtype)
+        if few_tiled.fits(size, dtype):
+            model["scores_kernel"], model["mix_kernel"] = few_tiled.scores_kernel(size), few_tiled.mix_kernel(size)
+            model["lay_queries"], model["tiles_config"] = few_tiled.lay_queries_kernel(size), configuration().ctypes.data
+            model["open_tiles"], model["close_tiles"] = few_tiled.open_kernel(), few_tiled.close_kernel()
+        else:
+            model["scores_kernel"], model["mix_kernel"] = scores_kernel(size, dtype), mix_kernel(size, dtype)
         if coded is not None:
             model["coded_scores"], model["coded_mix"] = coded_scores_kernel(coded), coded_mix_kernel(coded)
             model["group"], model["record_size"] = coded.group, coded.nbytes
