@@ -12,16 +12,16 @@ from functools import cache
 import torch
 from llvmlite import ir
 
-from core.attention.kernel import CHUNK, PREFETCHED
+from core.attention.few_laid import QUERIES, laid_nbytes, lay_queries_kernel, upper_parts
+from core.attention.kernel import CHUNK
 from core.compiled.emitter import F32, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
-from core.compiled.numbers import rounded, split_like, store_two
-from core.compiled.tiles import COLUMNS, LINE, TILE, Tiles, available, narrowed, transposed
+from core.compiled.numbers import split_like, store_two
+from core.compiled.tiles import COLUMNS, LINE, TILE, Tiles, available, configuration
 
-_QUERIES = LANES // 2  # whose two parts fill the columns of a tile
 _WEIGHED = LANES // 4  # whose two parts, by even and odd columns of values, fill the rows of a tile
 _TILES = 4  # of sums at a time
 _LEFT, _RIGHT = 4, 6
-_UPPER = 0xFFFF0000
+_AHEAD = 4096  # bytes
 _ORDER = ir.Constant(VI32, list(range(LANES)))
 
 
@@ -30,48 +30,13 @@ def fits(head_size: int, dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 and head_size % COLUMNS == 0 and available()
 
 
-def laid_nbytes(head_size: int, queries: int) -> int:
-    """Bytes of so many queries as tiles."""
-    return -(-queries // _QUERIES) * head_size // COLUMNS * TILE
-
-
-@cache
-def lay_queries_kernel(size: int) -> int:
-    """The address of the compiled layout of queries as tiles.
-
-    Called with: the address of queries float32 [queries, D] and their number, and of where the tiles go.
-    """
-    e = Emitter(f"lay_queries_{size}", "queries count laid")
-
-    def tile(index: Value, _: list[Value]) -> list[Value]:
-        tiles = number(size // COLUMNS)
-        first, column = e.b.mul(e.b.udiv(index, tiles), number(_QUERIES)), e.b.mul(e.b.urem(index, tiles), number(COLUMNS))
-        parts = [_two_parts(e, _query(e, size, e.b.add(first, number(i)), column)) for i in range(_QUERIES)]
-        for place, line in enumerate(transposed(e, [part[half] for half in range(2) for part in parts])):
-            e.store(line, e.at(e.laid, index, TILE, place * LINE), LINE)
-        return []
-
-    groups = e.b.udiv(e.b.add(e.count, number(_QUERIES - 1)), number(_QUERIES))
-    e.loop(number(0), e.b.mul(groups, number(size // COLUMNS)), [], tile)
-    return e.finish()
-
-
-def _query(e: Emitter, size: int, index: Value, column: Value) -> list[Value]:
-    """Two vectors from `column` on; of the last query where there is none of this number."""
-    at = e.at(e.at(e.queries, e.least(index, e.b.sub(e.count, number(1))), 4 * size), column, 4)
-    return [e.load(e.b.add(at, number(half * LINE)), VF32, 4) for half in range(2)]
-
-
-def _two_parts(e: Emitter, numbers: list[Value]) -> tuple[Value, Value]:
-    """Words of two numbers each, in bfloat16; and what is left of these."""
-    upper = [_upper(e, x) for x in numbers]
-    left = [e.b.fsub(x, part) for x, part in zip(numbers, upper, strict=True)]
-    return e.b.bitcast(narrowed(e, *upper), VI32), e.b.bitcast(narrowed(e, *left), VI32)
-
-
-def _upper(e: Emitter, x: Value) -> Value:
-    """The nearest numbers of bfloat16, as float32."""
-    return e.b.bitcast(e.b.and_(rounded(e, x), constant(VI32, _UPPER)), VF32)
+def kernels(head_size: int) -> dict[str, int]:
+    """What the compiled step calls, by the names of its record."""
+    return {
+        "lay_queries": lay_queries_kernel(head_size), "scores_kernel": scores_kernel(head_size),
+        "mix_kernel": mix_kernel(head_size), "open_tiles": open_kernel(), "close_tiles": close_kernel(),
+        "tiles_config": configuration().ctypes.data,
+    }  # fmt: skip
 
 
 @cache
@@ -103,7 +68,7 @@ def scores_kernel(size: int) -> int:
         scores.of_group(index)
         return []
 
-    e.loop(number(0), e.b.udiv(e.b.add(e.count, number(_QUERIES - 1)), number(_QUERIES)), [], group)
+    e.loop(number(0), e.b.udiv(e.b.add(e.count, number(QUERIES - 1)), number(QUERIES)), [], group)
     return e.finish()
 
 
@@ -152,10 +117,10 @@ class _Slots:
             e.store(value, b.add(target, number(line)), LINE)
         return []
 
-    def fetch(self, run: Value) -> None:
+    def fetch(self, slot: Value) -> None:
         """Ask for what comes some time after this run."""
         for line in range(0, 2 * self.size * LANES, LINE):
-            self.e.prefetch(self.e.b.add(run, number(line + PREFETCHED)), near=False)
+            self.e.prefetch(self.e.at(self.rows, slot, 2 * self.size, line + _AHEAD))
 
 
 class _Scores(_Slots):
@@ -165,34 +130,34 @@ class _Scores(_Slots):
     def of_group(self, group: Value) -> None:
         """Of eight queries, sixty-four slots at a time and then sixteen."""
         e, b = self.e, self.e.b
-        laid, first = e.at(e.laid, group, laid_nbytes(self.size, _QUERIES)), b.mul(group, number(_QUERIES))
+        laid, first = e.at(e.laid, group, laid_nbytes(self.size, QUERIES)), b.mul(group, number(QUERIES))
         many = _TILES * LANES
         middle = b.add(e.first, b.and_(b.sub(e.last, e.first), number(-many)))
 
         def runs(slot: Value, count: int) -> list[Value]:
             starts = [b.add(slot, number(LANES * i)) for i in range(count)]
-            keys = [e.at(self.rows, s, 2 * self.size) for s in starts] if count > 1 else [self.run(slot)]
-            self._multiply(keys, laid)
-            e.cases(e.least(b.sub(e.count, first), number(_QUERIES)), range(1, _QUERIES + 1),
+            self._multiply(starts, laid)
+            e.cases(e.least(b.sub(e.count, first), number(QUERIES)), range(1, QUERIES + 1),
                     lambda queries: self._spread(first, queries, starts))  # fmt: skip
             return []
 
         e.loop(e.first, middle, [], lambda slot, _: runs(slot, _TILES), step=many)
         e.loop(middle, e.last, [], lambda slot, _: runs(slot, 1), step=LANES)
 
-    def _multiply(self, keys: list[Value], laid: Value) -> None:
-        b, columns = self.e.b, self.size // COLUMNS
-        for column in range(min(2, columns)):
-            self.tiles.take(_RIGHT + column, b.add(laid, number(TILE * column)), self.line)
-        for tile, key in enumerate(keys):
+    def _multiply(self, slots: list[Value], laid: Value) -> None:
+        """Sums of each run: of one, whose slots may be missing, or of several whole ones."""
+        b = self.e.b
+        for tile, slot in enumerate(slots):
             self.tiles.zero(tile)
-            self.fetch(key)
-            for column in range(columns):
-                if columns > 2:
-                    self.tiles.take(_RIGHT + column % 2, b.add(laid, number(TILE * column)), self.line)
-                self.tiles.take(_LEFT + column % 2, b.add(key, number(LINE * column)), self.row)
-                self.tiles.multiply(tile, _LEFT + column % 2, _RIGHT + column % 2)
-        for tile in range(len(keys)):
+            self.fetch(slot)
+            keys = self.e.at(self.rows, slot, 2 * self.size) if len(slots) > 1 else self.run(slot)
+            for column in range(self.size // COLUMNS):
+                side = column % 2
+                if not tile or self.size > 2 * COLUMNS:
+                    self.tiles.take(_RIGHT + side, b.add(laid, number(TILE * column)), self.line)
+                self.tiles.take(_LEFT + side, b.add(keys, number(LINE * column)), self.row)
+                self.tiles.multiply(tile, _LEFT + side, _RIGHT + side)
+        for tile in range(len(slots)):
             self.tiles.put(tile, b.add(self.sums, number(TILE * tile)), self.line)
 
     def _spread(self, first: Value, queries: int, slots: list[Value]) -> None:
@@ -209,7 +174,7 @@ class _Scores(_Slots):
     def _both(self, tile: int, row: int, query: int) -> Value:
         """Scores of four queries with a slot."""
         e, at = self.e, self.e.b.add(self.sums, number(TILE * tile + LINE * row + 4 * query))
-        return e.b.fadd(*(e.load(e.b.add(at, number(half * 4 * _QUERIES)), vector(F32, 4), 16) for half in range(2)))
+        return e.b.fadd(*(e.load(e.b.add(at, number(half * 4 * QUERIES)), vector(F32, 4), 16) for half in range(2)))
 
 
 def _rows_of(e: Emitter, columns: list[Value]) -> list[Value]:
@@ -256,7 +221,7 @@ class _Mix(_Slots):
             at = e.at(self.weights, b.ashr(b.sub(slot, self.begin), number(4)), TILE)
             for i, row in enumerate(rows):
                 weights = b.select(self._seen(slot), e.load(e.at(row, slot, 4), VF32, 4), constant(VF32, 0.0))
-                for part, words in enumerate(_parts(e, weights)):
+                for part, words in enumerate(upper_parts(e, weights)):
                     for half, line in enumerate((b.lshr(words, constant(VI32, 16)), words)):
                         e.store(line, b.add(at, number(LINE * (4 * i + 2 * part + half))), LINE)
             return []
@@ -275,7 +240,7 @@ class _Mix(_Slots):
 
         def run(slot: Value, _: list[Value]) -> list[Value]:
             if begin == 0:
-                self.fetch(e.at(self.rows, slot, 2 * self.size))
+                self.fetch(slot)
             at = self.run(slot)
             self.tiles.take(_LEFT, e.at(self.weights, b.ashr(b.sub(slot, self.begin), number(4)), TILE), self.line)
             for tile in tiles:
@@ -299,9 +264,3 @@ class _Mix(_Slots):
                 target = b.add(row, number(4 * (begin + COLUMNS * tile)))
                 old = split_like(e, target, torch.bfloat16, LANES)
                 store_two(e, [b.fadd(*each) for each in zip(old, two, strict=True)], target, torch.bfloat16)
-
-
-def _parts(e: Emitter, x: Value) -> tuple[Value, Value]:
-    """The words in whose upper halves two numbers of bfloat16 stand that make `x`."""
-    upper = _upper(e, x)
-    return e.b.bitcast(upper, VI32), e.b.bitcast(_upper(e, e.b.fsub(x, upper)), VI32)

@@ -22,7 +22,7 @@ from core.compiled.numbers import read_two, split_like, store_two
 CHUNK = 128  # slots
 TOGETHER = 4  # slots whose scores are computed at once
 LOWEST = -3.0e38  # the peak of a row that sees nothing
-PREFETCHED = 16384  # bytes ahead: what the processor fetches by itself ends with each page
+_PREFETCHED = 16384  # bytes ahead: what the processor fetches by itself ends with each page
 
 
 @cache
@@ -117,7 +117,7 @@ def _scores(e: Emitter, size: int, dtype: torch.dtype, queries: int, first: Valu
         # Slots after the last one are computed as the last one, whose place in memory is certain.
         keys = [e.at(e.keys, e.least(s, last_slot), size * dtype.itemsize) for s in near]
         for line in range(0, TOGETHER * size * dtype.itemsize, 64):
-            e.prefetch(b.add(keys[0], number(line + PREFETCHED)), near=False)
+            e.prefetch(b.add(keys[0], number(line + _PREFETCHED)), near=False)
         sums: list[list[Value]] = [[] for _ in range(queries)]
         for column in range(0, size, 2 * lanes):
             widened = [read_two(e, e.at(key, column, dtype.itemsize), dtype, lanes) for key in keys]
@@ -151,7 +151,7 @@ def _mix_columns(e: Emitter, size: int, dtype: torch.dtype, queries: int, first:
     def slot(s: Value, sums: list[Value]) -> list[Value]:
         row = e.at(e.values, b.mul(s, number(size)), dtype.itemsize)
         for line in range(0, 0 if columns.start else size * dtype.itemsize, 64):
-            e.prefetch(b.add(row, number(line + PREFETCHED)), near=False)
+            e.prefetch(b.add(row, number(line + _PREFETCHED)), near=False)
         pairs = [read_two(e, e.at(row, column, dtype.itemsize), dtype, lanes) for column in columns]
         spread = [e.spread(e.load(e.at(w, s, 4), F32, 4), lanes) for w in weights]
         products = [(weight, value) for weight in spread for pair in pairs for value in pair]

@@ -29,7 +29,7 @@ COUNTS = 8  # as many as fill a cache line
 PHASES = ("norm", "attention", "ffn", "head", "capture")
 
 # What stays from pass to pass: see Table in core/decoder/fused/table.py. group, record_size: tokens and bytes of a coded block;
-# coded_scores is 0 where the cache has none.
+# coded_scores is 0 where the cache has none, and lay_queries where attention takes no tiles.
 MODEL = np.dtype(
     _integers(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
@@ -53,7 +53,8 @@ MODEL = np.dtype(
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
-# `blocks` of them. folded [threads, folded_size] bytes: room for their kernels.
+# `blocks` of them. folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as
+# tiles.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")

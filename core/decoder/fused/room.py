@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.attention import few_tiled
 from core.attention.coded_kernel import room_nbytes
+from core.attention.few_laid import laid_nbytes
 from core.attention.kernel import CHUNK
 from core.cache.base import Coded, Slots, lines
 from core.decoder.fused.attention import ROOM
@@ -32,7 +32,7 @@ class Room:
         scores = 4 * self.heads * MOST_ROWS * ROOM
         private_size = scores + 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         self.private = np.empty((threads, private_size), np.uint8)
-        laid_size = few_tiled.laid_nbytes(self.head_size, self._queries)
+        laid_size = laid_nbytes(self.head_size, self._queries)
         self.laid = lines(threads * laid_size)
         self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)

@@ -10,7 +10,6 @@ from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
-from core.compiled.tiles import configuration
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
@@ -44,12 +43,9 @@ class Table:
         """The record for a cache of this number format, and of coded blocks."""
         size = int(self.model["head_size"][0])
         model = self.model.copy()
-        if few_tiled.fits(size, dtype):
-            model["scores_kernel"], model["mix_kernel"] = few_tiled.scores_kernel(size), few_tiled.mix_kernel(size)
-            model["lay_queries"], model["tiles_config"] = few_tiled.lay_queries_kernel(size), configuration().ctypes.data
-            model["open_tiles"], model["close_tiles"] = few_tiled.open_kernel(), few_tiled.close_kernel()
-        else:
-            model["scores_kernel"], model["mix_kernel"] = scores_kernel(size, dtype), mix_kernel(size, dtype)
+        vectors = {"scores_kernel": scores_kernel(size, dtype), "mix_kernel": mix_kernel(size, dtype)}
+        for name, kernel in (few_tiled.kernels(size) if few_tiled.fits(size, dtype) else vectors).items():
+            model[name] = kernel
         if coded is not None:
             model["coded_scores"], model["coded_mix"] = coded_scores_kernel(coded), coded_mix_kernel(coded)
             model["group"], model["record_size"] = coded.group, coded.nbytes
