@@ -107,24 +107,12 @@ class Split:
         chosen = self.router(x).topk(self.used, dim=-1).indices  # [T, K]
         if probe.routing:
             _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
-        return self.down(self._of_one(x, chosen[0]) if len(x) == 1 else self._of_many(x, chosen))
-
-    def _of_one(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """Activations [1, F] of x [1, C] for experts [K], all of which read the same input."""
-        products = self.gate_ups[0].each([self.gate_ups[expert] for expert in chosen.tolist()], x)
-        gate, up = products[:, 0].chunk(2, dim=-1)  # [K, F/E] each
-        hidden = x.new_zeros(1, self.down.in_features)
-        hidden[0, self.groups[chosen]] = self.activation(gate) * up
-        return hidden
-
-    def _of_many(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """Activations [T, F] of x [T, C] for experts [T, K]."""
         hidden = x.new_zeros(len(x), self.down.in_features)
         for expert in torch.unique(chosen).tolist():
             token = (chosen == expert).any(dim=-1).nonzero()[:, 0]
             gate, up = self.gate_ups[expert](x[token]).chunk(2, dim=-1)
             hidden[token[:, None], self.groups[expert]] = self.activation(gate) * up
-        return hidden
+        return self.down(hidden)
 
     @property
     def nbytes(self) -> int:

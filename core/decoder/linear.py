@@ -73,10 +73,6 @@ class Linear(ABC):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """x [T, in] float32 to [T, out] float32."""
 
-    def each(self, linears: Sequence[Linear], x: torch.Tensor) -> torch.Tensor:
-        """[n, T, out]: the products of x [T, in] with n `linears` of the shape of this one, mostly held as it is."""
-        return torch.stack([linear(x) for linear in linears])
-
     @property
     @abstractmethod
     def nbytes(self) -> int:

@@ -115,16 +115,11 @@ class Packed(Linear):
         return padded.reshape(rows, -1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.many(x) if len(x) >= _DENSE_ROWS else _products([self], x)[0, :, : self.out_features]
+        if len(x) >= _DENSE_ROWS:
+            y = self.many(x)
+        else:
+            y = torch.from_numpy(self._product(x.contiguous().numpy()))[:, : self.out_features]
         return y if self.bias is None else y + self.bias
-
-    def each(self, linears: Sequence[Linear], x: torch.Tensor) -> torch.Tensor:
-        """Few rows are rounded once for all matrices."""
-        alike = [one for one in linears if isinstance(one, Packed) and one._shape == self._shape]
-        if len(x) >= _DENSE_ROWS or len(alike) < len(linears):
-            return super().each(linears, x)
-        y = _products(alike, x)[:, :, : self.out_features]
-        return y if self.bias is None else y + torch.stack([one.bias for one in alike if one.bias is not None])[:, None]
 
     @property
     def many_dtype(self) -> torch.dtype:
@@ -159,20 +154,16 @@ class Packed(Linear):
     def _addresses(self) -> tuple[int, int, int]:
         return self._codes.ctypes.data, self._scales.ctypes.data, 0 if self._offsets is None else self._offsets.ctypes.data
 
-    @property
-    def _shape(self) -> tuple[int | bool, ...]:
-        """What decides how an input is rounded, and where outputs go."""
-        return self.out_features, self.in_features, self.group_size, self._groups, self._width, self.bias is None
-
-    def _write(self, inputs: Quantized, y: int) -> None:
-        """The product without the bias to y float32 [T, N padded to whole blocks]."""
-        rows, blocks = len(inputs.values), len(self._codes)
-        run, ldy = callable_at(product(self.format), ARGUMENTS), blocks * LANES
-        for first in range(0, rows, MOST_ROWS):
+    def _product(self, x: np.ndarray) -> np.ndarray:
+        """The product without the bias of x [T, K] to [T, N padded to whole blocks]."""
+        inputs, y = Quantized.of(self._segmented(x), self._groups), np.empty((len(x), len(self._codes) * LANES), np.float32)
+        run = callable_at(product(self.format), ARGUMENTS)
+        for first in range(0, len(x), MOST_ROWS):
             run(
-                *self._addresses, *inputs.addresses(first), y + 4 * ldy * first, self._groups,
-                self._width // self.format.unit, ldy, 0, blocks, min(MOST_ROWS, rows - first),
+                *self._addresses, *inputs.addresses(first), y[first:].ctypes.data, self._groups,
+                self._width // self.format.unit, y.shape[1], 0, len(self._codes), min(MOST_ROWS, len(x) - first),
             )  # fmt: skip
+        return y
 
     @property
     def nbytes(self) -> int:
@@ -188,16 +179,6 @@ class Packed(Linear):
         if self._groups * self._width != self.in_features:
             values = values.view(len(values), self._uncut, -1)[:, :, : self.group_size].flatten(1)
         return values[: self.out_features, : self.in_features]
-
-
-def _products(matrices: Sequence[Packed], x: torch.Tensor) -> torch.Tensor:
-    """[n, T, N padded to whole blocks] of x [T, K] with matrices of one shape, without their biases."""
-    like = matrices[0]
-    inputs = Quantized.of(like._segmented(x.contiguous().numpy()), like._groups)
-    y = torch.empty(len(matrices), len(x), len(like._codes) * LANES)
-    for matrix, part in zip(matrices, y, strict=True):
-        matrix._write(inputs, part.data_ptr())
-    return y
 
 
 def _fits_half(values: np.ndarray) -> bool:

@@ -12,8 +12,9 @@ from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Mechanism
 from core.cache.base import Coded, Slots
-from core.decoder.feed_forward import Gated
-from core.decoder.linear import Linear
+from core.compiled.emitter import LANES
+from core.decoder.feed_forward import Gated, Split
+from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
 
@@ -36,6 +37,16 @@ def _is_plain(attention: Attention) -> bool:
 def feeds_plainly(block: Block) -> bool:
     """Whether the feed-forward block is gated and without biases."""
     return isinstance(block.ffn, Gated) and block.ffn.gate_up.bias is None and block.ffn.down.bias is None
+
+
+def experts_of(block: Block) -> tuple[Split, list[Part]] | None:
+    """A block split into experts whose products are one part each, without biases, which fills whole blocks of rows."""
+    split = block.ffn
+    if not isinstance(split, Split) or split.down.bias is not None:
+        return None
+    parts = [part for linear in split.gate_ups if linear.bias is None for part in linear.parts() or ()]
+    whole = len(parts) == len(split.gate_ups) and all(part.rows % LANES == 0 for part in parts)
+    return (split, parts) if whole else None
 
 
 def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:

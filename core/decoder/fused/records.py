@@ -14,10 +14,11 @@ PART = np.dtype(_integers("function codes scales offsets groups units blocks fir
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
 # norms are 0 where there are none. records: of coded blocks. attends_outside and feeds_outside: whether Python computes its
-# attention, its feed-forward.
+# attention, its feed-forward. experts: 0 of a dense block; else each part of gate_up is an expert, of which a row takes `used`,
+# router float32 [E, C], router_bias [E], and neurons int64 [E, per_expert], the places of the neurons of each.
 LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window biases q_norm k_norm")
-    + _integers("attends_outside feeds_outside")
+    + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
 )
 NO_WINDOW = 1 << 60
 
@@ -35,6 +36,7 @@ MODEL = np.dtype(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
     )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
+    + _integers("most_experts most_used")
     + _integers(
         "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"
         " norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"
@@ -54,9 +56,10 @@ MODEL = np.dtype(
 # before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as
-# tiles.
+# tiles. routes float32 [T, most_experts]; chosen int64 [L, threads, T · most_used + most_experts]: the experts of each row, in
+# the first numbers, and which are needed, as each thread finds them.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")
-    + _integers("coded stored exact blocks folded folded_size laid laid_size")
+    + _integers("coded stored exact blocks folded folded_size laid laid_size routes chosen")
 )

@@ -15,6 +15,8 @@ from core.decoder.fused.records import COUNTS, PASS
 from core.decoder.fused.table import Table
 from core.weights.kernel import MOST_ROWS
 
+_KEPT = ("private", "capture", "meeting", "claims", "counts", "coded", "routes", "chosen")
+
 
 class Room:
     """attended [T, H, D] and output [T, C] are for Python to fill, where it attends or feeds forward; normed [T, C] is what a
@@ -42,12 +44,12 @@ class Room:
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
         self.claims = np.zeros(m["part_count"] + -(-rows // MOST_ROWS) * m["layer_count"], np.int64)
+        self.routes = np.empty((rows, m["most_experts"]), np.float32)
+        self.chosen = np.empty((m["layer_count"], threads, rows * m["most_used"] + m["most_experts"]), np.int64)
         self.record = np.zeros(1, PASS)
         self._fill(rows=rows, threads=threads, private_size=private_size, laid=self.laid.data_ptr(), laid_size=laid_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
-        self._fill(
-            **{name: getattr(self, name).ctypes.data for name in ("private", "capture", "meeting", "claims", "counts", "coded")}
-        )
+        self._fill(**{name: getattr(self, name).ctypes.data for name in _KEPT})
         width = m["width"]
         self.normed = torch.from_numpy(self.private[0, 4 * rows * width : 8 * rows * width].view(np.float32)).view(rows, width)
         self.output = torch.from_numpy(self._arrays["output"])[:, :width]
@@ -88,6 +90,11 @@ class Room:
         heads = torch.from_numpy(self._arrays["qkv"])[:, : (self.heads + 2 * kv_heads) * self.head_size].clone()
         q, k, v = torch.split(heads.view(self.rows, -1, self.head_size), [self.heads, kv_heads, kv_heads], dim=1)
         return q, k, v
+
+    def routed(self, layer: int, used: int) -> np.ndarray:
+        """The experts [T, K] that the rows of the last pass have chosen in a layer, highest score first."""
+        chosen: np.ndarray = self.chosen[layer, 0, : self.rows * used].reshape(self.rows, used)
+        return chosen
 
     def _fill(self, **values: int) -> None:
         for name, value in values.items():

@@ -70,6 +70,8 @@ class Fused:
         self._pass(run, room, job, context, context.rows(len(tokens), probe))
         if slots is not None and captured:
             _hand_over(probe, captured, room, slots)
+        if probe.routing:
+            self._tell_routes(probe, room)
         context.advance(len(tokens))
         return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
 
@@ -112,6 +114,14 @@ class Fused:
             else:
                 room.attended.copy_(context.attend(layer, *room.projected(block.attention.kv_heads), rows))
         rows.probe.lap("ffn" if feeds else "attention")
+
+    def _tell_routes(self, probe: Probe, room: Room) -> None:
+        """What the layers split into experts have chosen; each expert that a row uses counts whole."""
+        for layer, record in enumerate(self.table.layers):
+            if record["experts"]:
+                chosen = room.routed(layer, int(record["used"])).astype(np.int16)
+                probe.route(layer, chosen, np.ones(chosen.shape, np.float16), int(record["experts"]))
+        probe.lap("capture")
 
     def _room(self, rows: int) -> Room:
         if rows not in self._rooms:

@@ -5,14 +5,16 @@ Layers that attend, or feed forward, outside of it make thread 0 return to Pytho
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, njit, types
 
 from core.decoder.fused import attention
-from core.decoder.fused.machine import array_at, barrier, call, floats, matrix, ticks
+from core.decoder.fused.experts import feed_experts
+from core.decoder.fused.machine import array_at, call, floats, matrix, ticks
 from core.decoder.fused.placing import place_heads
+from core.decoder.fused.products import charge, meet, own_of, product
 from core.decoder.fused.records import (
     AFTER_ATTENTION,
     AFTER_FFN,
@@ -20,102 +22,24 @@ from core.decoder.fused.records import (
     BEFORE_ATTENTION,
     BEFORE_FFN,
     CAPTURE,
-    COUNTS,
     FFN,
     HEAD,
     LAYER,
     MODEL,
     NORM,
     NOW,
-    PART,
     PASS,
-    TURN,
 )
-from core.decoder.fused.sharing import first_share, next_share
 from core.decoder.fused.sources import SOURCES
 from core.decoder.fused.vectors import FAST, add_rows, norm_rows
 from core.weights.kernel import MOST_ROWS
-
-_BLOCKS = 2  # of sixteen output rows: the fewest that are worth asking for
-
-
-class Own(NamedTuple):
-    """What a thread keeps for itself: its counts, and addresses of x [T, C], of h [T, widest], which products read, of room
-    for scores, and of room for quantized h."""
-
-    thread: int
-    counts: np.ndarray
-    x: int
-    h: int
-    scores: int
-    room: int
-
-
-@njit(nogil=True)
-def _own(thread, m, p):
-    counts = carray(array_at(p.counts + 8 * COUNTS * thread), COUNTS, np.int64)
-    x = p.private + thread * p.private_size
-    h = x + 4 * p.rows * m.width
-    scores = h + 4 * p.rows * m.widest
-    return Own(thread, counts, x, h, scores, scores + 4 * m.query_heads * MOST_ROWS * attention.ROOM)
-
-
-@njit(nogil=True)
-def _meet(p, own):
-    """Wait until every thread has come here."""
-    own.counts[TURN] += 1
-    barrier(p.meeting, own.counts[TURN], p.threads)
-
-
-@njit(nogil=True)
-def _charge(own, phase):
-    now = ticks()
-    own.counts[phase] += now - own.counts[NOW]
-    own.counts[NOW] = now
-
-
-@njit(nogil=True)
-def _product(m, p, own, first, last, x, width, y, y_width, rows):
-    """A share of the output rows of parts first … last − 1."""
-    parts = carray(array_at(m.parts), m.part_count, PART)
-    quantized = 0
-    for index in range(first, last):
-        part = parts[index]
-        if part.groups != quantized:
-            quantized = part.groups
-            _quantize(m, own, x, width, quantized, rows)
-        begin, end = first_share(p, own.thread, part.blocks)
-        while begin < part.blocks:
-            _multiply(m, own, part, x, width, y, y_width, rows, begin, end)
-            begin, end = next_share(p, index, part.blocks, _BLOCKS)
-
-
-@njit(nogil=True)
-def _quantize(m, own, x, width, groups, rows):
-    """Into this thread's room; nothing where products take float32, without groups."""
-    if groups:
-        scales, step = own.room + 2 * rows * m.widest, 4 * rows * m.most_groups
-        call(m.quantizer, (x, own.room, scales, scales + step, scales + 2 * step, rows * groups, width // groups))
-
-
-@njit(nogil=True)
-def _multiply(m, own, part, x, width, y, y_width, rows, begin, end):
-    """Blocks `begin` … `end` − 1 of a part's output rows."""
-    groups, scales, step = part.groups, own.room + 2 * rows * m.widest, 4 * rows * m.most_groups
-    for row in range(0, rows, MOST_ROWS):
-        source = own.room + 2 * row * width if groups else x + 4 * row * width
-        target, of_group = y + 4 * (row * y_width + part.first_row), scales + 4 * row * groups
-        call(part.function, (
-            part.codes, part.scales, part.offsets, source, of_group, of_group + step, of_group + 2 * step, target, groups,
-            part.units, y_width, begin, end, min(MOST_ROWS, rows - row),
-        ))  # fmt: skip
 
 
 @njit(nogil=True, fastmath=FAST)
 def _norm(m, p, own, present, index, place):
     norms = carray(array_at(m.norms), (m.layer_count + 1, 4, m.width), np.float32)
     norm_rows(matrix(own.x, p.rows, m.width), present, norms[index, place], m.eps, matrix(own.h, p.rows, m.width))
-    _charge(own, NORM)
+    charge(own, NORM)
 
 
 @njit(nogil=True, fastmath=FAST)
@@ -130,10 +54,10 @@ def _add(m, p, own, present, index, place):
 def _project(m, p, own, layer, index):
     """Queries, keys and values of every row, where attention finds them."""
     _norm(m, p, own, m.norm_before_attention, index, BEFORE_ATTENTION)
-    _product(m, p, own, layer.qkv, layer.out, own.h, m.width, p.qkv, m.qkv_width, p.rows)
-    _meet(p, own)
+    product(m, p, own, layer.qkv, layer.out, own.h, m.width, p.qkv, m.qkv_width, p.rows)
+    meet(p, own)
     place_heads(m, p, layer, floats(own.h, m.widest), own.thread)
-    _meet(p, own)
+    meet(p, own)
 
 
 @njit(nogil=True)
@@ -143,15 +67,15 @@ def _attend(m, p, own, layer, index):
     for row in range(0, p.rows, MOST_ROWS):
         rows = min(MOST_ROWS, p.rows - row)
         if row:
-            _meet(p, own)
+            meet(p, own)
         place = m.part_count + row // MOST_ROWS * m.layer_count + index
         attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread, place)
-        _meet(p, own)
+        meet(p, own)
         attention.join_chunks(m, p, layer, row, rows, own.h)
         if seen >= 0:
-            _charge(own, ATTENTION)
+            charge(own, ATTENTION)
             attention.show_weights(m, p, layer, seen, row, rows, own.thread)
-            _charge(own, CAPTURE)
+            charge(own, CAPTURE)
     return own.h
 
 
@@ -159,32 +83,35 @@ def _attend(m, p, own, layer, index):
 def _take_in(m, p, own, layer, index, attended):
     """What attention gave, into x; then the norm before the feed-forward block."""
     width = m.query_heads * m.head_size
-    _product(m, p, own, layer.out, layer.gate_up, attended, width, p.output, m.output_width, p.rows)
-    _meet(p, own)
-    _charge(own, ATTENTION)
+    product(m, p, own, layer.out, layer.gate_up, attended, width, p.output, m.output_width, p.rows)
+    meet(p, own)
+    charge(own, ATTENTION)
     _add(m, p, own, m.norm_after_attention, index, AFTER_ATTENTION)
     _norm(m, p, own, m.norm_before_ffn, index, BEFORE_FFN)
 
 
 @njit(nogil=True)
-def _feed(m, p, own, layer):
-    """The gated feed-forward block."""
-    _product(m, p, own, layer.gate_up, layer.down, own.h, m.width, p.wide, m.wide_width, p.rows)
-    _meet(p, own)
-    begin, end = m.ffn_width * own.thread // p.threads, m.ffn_width * (own.thread + 1) // p.threads
-    call(m.gate, (p.wide, p.inner, m.wide_width, m.ffn_width, 0, p.rows, begin, end))
-    _meet(p, own)
-    _product(m, p, own, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, p.rows)
-    _meet(p, own)
+def _feed(m, p, own, layer, index):
+    """The gated feed-forward block, all of it or some experts of each row."""
+    if layer.experts:
+        feed_experts(m, p, own, layer, index)
+    else:
+        product(m, p, own, layer.gate_up, layer.down, own.h, m.width, p.wide, m.wide_width, p.rows)
+        meet(p, own)
+        begin, end = m.ffn_width * own.thread // p.threads, m.ffn_width * (own.thread + 1) // p.threads
+        call(m.gate, (p.wide, p.inner, m.wide_width, m.ffn_width, 0, p.rows, begin, end))
+    meet(p, own)
+    product(m, p, own, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, p.rows)
+    meet(p, own)
 
 
 @njit(nogil=True)
 def _head(m, p, own):
     _norm(m, p, own, True, m.layer_count, 0)
     last = own.h + 4 * (p.rows - p.head_rows) * m.width
-    _product(m, p, own, m.head_part, m.part_count, last, m.width, p.logits, m.logits_width, p.head_rows)
-    _meet(p, own)
-    _charge(own, HEAD)
+    product(m, p, own, m.head_part, m.part_count, last, m.width, p.logits, m.logits_width, p.head_rows)
+    meet(p, own)
+    charge(own, HEAD)
 
 
 @njit(nogil=True)
@@ -202,7 +129,7 @@ def _walk(thread, m, p):
 
     Thread 0 goes on where it left; at 2 · layers nothing is left to do.
     """
-    own, left = _own(thread, m, p), p.left if thread == 0 else -1
+    own, left = own_of(thread, m, p), p.left if thread == 0 else -1
     layers = carray(array_at(m.layers), m.layer_count, LAYER)
     own.counts[NOW] = ticks()
     if left < 0:
@@ -212,28 +139,28 @@ def _walk(thread, m, p):
         if left < stop:
             _project(m, p, own, layer, index)
             if layer.attends_outside and _leaves(p, own, stop):
-                _charge(own, ATTENTION)
+                charge(own, ATTENTION)
                 return
         if left <= stop:
             attended = p.queries
             if layer.attends_outside:
-                _meet(p, own)
+                meet(p, own)
                 if p.abandoned:
                     break
             else:
                 attended = _attend(m, p, own, layer, index)
             _take_in(m, p, own, layer, index, attended)
             if layer.feeds_outside:
-                _meet(p, own)
+                meet(p, own)
                 if _leaves(p, own, stop + 1):
                     return
         if layer.feeds_outside:
-            _meet(p, own)
+            meet(p, own)
             if p.abandoned:
                 break
         else:
-            _feed(m, p, own, layer)
-        _charge(own, FFN)
+            _feed(m, p, own, layer, index)
+        charge(own, FFN)
         _add(m, p, own, m.norm_after_ffn, index, AFTER_FFN)
     if left < 2 * m.layer_count and not p.abandoned:
         _head(m, p, own)

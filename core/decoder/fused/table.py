@@ -10,7 +10,8 @@ from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
-from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of
+from core.decoder.feed_forward import Split
+from core.decoder.fused.form import attends_plainly, experts_of, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Part
@@ -33,6 +34,7 @@ class Table:
         self.parts = _parts(products)
         self.norms = _norms(decoder)
         self.vectors: list[np.ndarray] = []
+        self.neurons: list[np.ndarray] = []
         self.layers = np.array([self._layer(decoder, index) for index in range(decoder.traits.layers)])
         self.model = np.zeros(1, MODEL)
         self._point()
@@ -65,6 +67,7 @@ class Table:
             "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
             "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
             "most_groups": max(1, *self.parts["groups"]),
+            "most_experts": self.layers["experts"].max(), "most_used": self.layers["used"].max(),
             "widest": max(traits.width, traits.ffn_width, traits.query_heads * traits.head_size),
         }  # fmt: skip
         for name, value in sizes.items():
@@ -87,11 +90,20 @@ class Table:
             layer[name] = first
         layer["kv_heads"] = attention.kv_heads
         layer["feeds_outside"] = layer["gate_up"] == layer["down"]
+        experts = experts_of(decoder.blocks[index])
+        if experts is not None and not layer["feeds_outside"]:
+            self._split(layer, experts[0])
         layer["half"] = 0 if attention.rope is None else attention.rope.rope.size // 2
         layer["biases"] = self._address(attention.qkv.bias)
         for name, norm in (("q_norm", attention.q_norm), ("k_norm", attention.k_norm)):
             layer[name] = self._address(None if norm is None else norm.weight)
         return layer
+
+    def _split(self, layer: np.ndarray, split: Split) -> None:
+        layer["experts"], layer["per_expert"], layer["used"] = *split.groups.shape, split.used
+        layer["router"], layer["router_bias"] = self._address(split.router.dense()), self._address(split.router.bias)
+        self.neurons.append(split.groups.contiguous().numpy())
+        layer["neurons"] = self.neurons[-1].ctypes.data
 
     def _address(self, vector: torch.Tensor | None) -> int:
         """Of the vector in float32; 0 where there is none."""
@@ -116,8 +128,16 @@ def _products(block: Block) -> list[list[Part]] | None:
     qkv, out = block.attention.qkv.parts(), block.attention.out.parts()
     if qkv is None or out is None:
         return None
-    gated = [linear.parts() for linear in linears_of(block)[2:]] if feeds_plainly(block) else []
+    gated = _feeding(block)
     return [qkv, out, *([parts or [] for parts in gated] if gated and all(gated) else ([], []))]
+
+
+def _feeding(block: Block) -> list[list[Part] | None]:
+    """The parts of gate and up, of all experts in turn, and of down."""
+    if feeds_plainly(block):
+        return [linear.parts() for linear in linears_of(block)[2:]]
+    experts = experts_of(block)
+    return [] if experts is None else [experts[1], experts[0].down.parts()]
 
 
 def _parts(products: list[list[Part]]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The compiled step around what torch computes of a layer: attention it does not know, experts, and failures."""
+"""The compiled step around what torch computes of a layer: attention it does not know, and failures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from time import sleep
 
 import pytest
 import torch
-from test_fused import FAMILIES, decoder_for, passes, plan_for
+from test_fused import FAMILIES, decoder_for, passes
 from torch import Tensor
 
 from core.attention.context import Context
@@ -21,11 +21,8 @@ from core.cache.dynamic import Dynamic
 from core.cache.off import Off
 from core.cache.rolling import Rolling
 from core.cache.table import RollingOptions
-from core.config import RunConfig
-from core.decoder.build import build
 from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
-from core.decoder.plan import GatedPlan, SplitPlan
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
 from core.engine.local import LocalSession
@@ -113,24 +110,6 @@ def test_that_layers_that_attend_outside_equal_plain_torch(family: str, layers: 
 @pytest.mark.parametrize(("cache", "options"), [(Off, NoOptions()), (Rolling, RollingOptions(window=7))])
 def test_that_caches_without_slots_equal_plain_torch(cache: type[Cache], options: object) -> None:
     assert distance(decoder_for(), (1,), cache, options) < 1e-4
-
-
-def split_decoder(used: int, layers: Sequence[int]) -> Decoder:
-    """Dense blocks of `layers` divided into 4 experts."""
-    plan, random = plan_for("llama"), torch.Generator().manual_seed(3)
-    for layer in layers:
-        dense = plan.layers[layer].ffn
-        assert isinstance(dense, GatedPlan)
-        groups = tuple(torch.randperm(160, generator=random).view(4, 40))
-        router = torch.randn(4, 96, generator=random)
-        plan.layers[layer].ffn = SplitPlan(dense, groups, router, torch.zeros(4), used)
-    config = RunConfig().set(["weights.name=cast"])
-    return build(plan, config.weights.technique.load()(config.weights.options, plan), lambda *_: None)
-
-
-@pytest.mark.parametrize("layers", [(0, 1, 2), (2,)])
-def test_that_blocks_of_experts_equal_plain_torch(layers: tuple[int, ...]) -> None:
-    assert distance(split_decoder(2, layers), (1,)) < 1e-4
 
 
 def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company() -> None:

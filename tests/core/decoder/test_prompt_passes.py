@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 import pytest
 import torch
+from test_experts import split_decoder
 from test_fused import FAMILIES, decoder_for
-from test_outside import Hidden, split_decoder
+from test_outside import Hidden
 
 from core.attention.mask import FULL, Reach
 from core.attention.prompt import attend_after

@@ -85,7 +85,6 @@ def test_that_a_split_block_adds_up_the_neurons_of_the_chosen_groups(used: int) 
     router, bias, x = random(3, WIDTH), random(3), random(TOKENS, WIDTH)
     split = Split(gate_ups, groups, Dense(down), Dense(router, bias), used, torch.nn.functional.silu)
     for token, y in zip(x, split(x, 0, Probe()), strict=True):
-        assert (split(token[None], 0, Probe())[0] - y).abs().max() < 1e-4, "of one token alone"
         hidden = silu(gate @ token) * (up @ token)
         scores = router @ token + bias
         kept = sorted(range(3), key=lambda e: -scores[e].item())[:used]

@@ -8,7 +8,6 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
-from core.decoder.linear import Dense
 from core.decoder.plan import Computed, Plan
 from core.models.checkpoint import StoredTensor
 from core.technique import NoOptions
@@ -46,19 +45,6 @@ def rounded(weight: torch.Tensor, bits: int, group_size: int) -> torch.Tensor:
             parts.append(codes * step + low)
         rows.append(torch.cat(parts))
     return torch.stack(rows)
-
-
-@pytest.mark.parametrize("rows", [1, 9, 70])
-@pytest.mark.parametrize("biased", [False, True])
-def test_that_several_matrices_of_one_input_multiply_as_each_does_alone(rows: int, biased: bool) -> None:
-    """To the last bit; also where one of them is held in another way."""
-    weights = torch.randn(3, 37, 100, generator=torch.Generator().manual_seed(1))
-    biases = random(3, 37) if biased else [None] * 3
-    same = [Packed(quantize(weight.numpy(), 4, 32), bias) for weight, bias in zip(weights, biases, strict=True)]
-    other = Packed(quantize(weights[0].numpy(), 8, 50), biases[0])
-    for linears in (same, [*same, other], [*same, Dense(weights[1], biases[1])]):
-        x = random(rows, 100)
-        assert torch.equal(linears[0].each(linears, x), torch.stack([linear(x) for linear in linears]))
 
 
 @pytest.mark.parametrize("group_size", [0, 1, 7, 32, 50, 1000])
