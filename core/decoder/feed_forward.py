@@ -104,15 +104,20 @@ class Split:
     activation: Activation
 
     def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
-        chosen = self.router(x).topk(self.used, dim=-1).indices  # [T, K]
-        if probe.routing:
-            _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
+        chosen = self.choose(x, layer, probe)
         hidden = x.new_zeros(len(x), self.down.in_features)
         for expert in torch.unique(chosen).tolist():
-            token = (chosen == expert).any(dim=-1).nonzero()[:, 0]
+            token = rows_of(expert, chosen)
             gate, up = self.gate_ups[expert](x[token]).chunk(2, dim=-1)
             hidden[token[:, None], self.groups[expert]] = self.activation(gate) * up
         return self.down(hidden)
+
+    def choose(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
+        """The experts [T, K] of x [T, C], highest score first; the probe is told if it asks."""
+        chosen = self.router(x).topk(self.used, dim=-1).indices
+        if probe.routing:
+            _report(probe, layer, chosen, torch.full(chosen.shape, 1.0), len(self.groups))
+        return chosen
 
     @property
     def nbytes(self) -> int:
@@ -121,6 +126,11 @@ class Split:
     @property
     def active_nbytes(self) -> int:
         return self.router.nbytes + self.down.nbytes + self.used * self.gate_ups[0].nbytes
+
+
+def rows_of(expert: int, chosen: Tensor) -> Tensor:
+    """The rows of `chosen` [T, K] that chose `expert`."""
+    return (chosen == expert).any(dim=-1).nonzero()[:, 0]
 
 
 def _report(probe: Probe, layer: int, chosen: Tensor, weights: Tensor, count: int) -> None:

@@ -39,14 +39,21 @@ def feeds_plainly(block: Block) -> bool:
     return isinstance(block.ffn, Gated) and block.ffn.gate_up.bias is None and block.ffn.down.bias is None
 
 
-def experts_of(block: Block) -> tuple[Split, list[Part]] | None:
-    """A block split into experts whose products are one part each, without biases, which fills whole blocks of rows."""
+def split_of(block: Block) -> Split | None:
+    """The feed-forward block where it is split into experts, without biases."""
     split = block.ffn
-    if not isinstance(split, Split) or split.down.bias is not None:
+    if not isinstance(split, Split):
         return None
-    parts = [part for linear in split.gate_ups if linear.bias is None for part in linear.parts() or ()]
-    whole = len(parts) == len(split.gate_ups) and all(part.rows % LANES == 0 for part in parts)
-    return (split, parts) if whole else None
+    return split if all(linear.bias is None for linear in (*split.gate_ups, split.down)) else None
+
+
+def experts_of(block: Block) -> tuple[Split, list[Part]] | None:
+    """Such a block, and the parts of its experts, where each is one that fills whole blocks of rows."""
+    split = split_of(block)
+    parts = [] if split is None else [part for linear in split.gate_ups for part in linear.parts() or ()]
+    if split is None or len(parts) != len(split.gate_ups) or any(part.rows % LANES for part in parts):
+        return None
+    return split, parts
 
 
 def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:

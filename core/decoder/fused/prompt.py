@@ -18,8 +18,8 @@ from core.compiled import tiles
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.compiled.tiles import SIDE
-from core.decoder.feed_forward import Gated
-from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, prompt_inside_of
+from core.decoder.feed_forward import Gated, Split, rows_of
+from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, prompt_inside_of, split_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
 from core.decoder.fused.rows import kernels
 from core.decoder.linear import Linear, widest
@@ -79,12 +79,35 @@ class Prompt:
         return -(-rows // SIDE) * SIDE if self.dtype == torch.bfloat16 and tiles.available() else rows
 
     def _feed_forward(self, layer: int, block: Block, h: Tensor, probe: Probe, count: int) -> Tensor:
-        if not feeds_plainly(block):
+        if feeds_plainly(block):
+            assert isinstance(block.ffn, Gated)
+            return block.ffn.down.many(self._inner(block.ffn.gate_up, h))
+        split = split_of(block)
+        if split is None:
             return block.ffn(h[:count].float(), layer, probe).to(self.dtype)
-        assert isinstance(block.ffn, Gated)
+        return split.down.many(self._inner_of_experts(split, h, split.choose(h[:count].float(), layer, probe)))
+
+    def _inner_of_experts(self, split: Split, h: Tensor, chosen: Tensor) -> Tensor:
+        """Activations [P, F] of the experts [T, K] that each row has chosen; those of others are 0."""
+        inner = torch.zeros(len(h), split.down.in_features, dtype=self.dtype)
+        for expert in torch.unique(chosen).tolist():
+            rows = rows_of(expert, chosen)
+            taken = h.new_zeros(self._padded(len(rows)), h.shape[1])
+            torch.index_select(h, 0, rows, out=taken[: len(rows)])
+            arrays = (
+                _array(self._inner(split.gate_ups[expert], taken)),
+                rows.numpy(),
+                split.groups[expert].numpy(),
+                _array(inner),
+            )
+            self.crew.share(len(rows), lambda first, last, arrays=arrays: self._kernels.spread_rows(*arrays, first, last))
+        return inner
+
+    def _inner(self, gate_up: Linear, h: Tensor) -> Tensor:
+        """act(gate) · up [P, F] of h [P, C]."""
         gelu = self.decoder.traits.activation == "gelu_tanh"
-        inner = block.ffn.gate_up.many_gated(h, gelu)
-        return block.ffn.down.many(self._gated(block.ffn.gate_up.many(h), gelu) if inner is None else inner)
+        inner = gate_up.many_gated(h, gelu)
+        return self._gated(gate_up.many(h), gelu) if inner is None else inner
 
     def _gated(self, wide: Tensor, gelu: bool) -> Tensor:
         """act(gate) · up of wide [P, 2 F], which holds gate and then up."""
@@ -156,7 +179,10 @@ def _attended_sides(queries: Tensor, count: int, keys: Tensor, values: Tensor, e
 
 def _linears(block: Block) -> tuple[Linear, ...]:
     """The products of a block that go through `many`."""
-    return linears_of(block) if feeds_plainly(block) else (block.attention.qkv, block.attention.out)
+    if feeds_plainly(block):
+        return linears_of(block)
+    split = split_of(block)
+    return block.attention.qkv, block.attention.out, *(() if split is None else (*split.gate_ups, split.down))
 
 
 def _weight(norm: RmsNorm | None) -> np.ndarray:

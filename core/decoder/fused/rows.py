@@ -88,11 +88,21 @@ def _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values,
                     value[i] = narrow(room[i], value[i])
 
 
+@njit(nogil=True)
+def _spread_rows(inner, rows, neurons, out, first, last):
+    """out[rows[i], neurons] = inner[i]."""
+    for i in range(first, last):
+        source, target = inner[i], out[rows[i]]
+        for j in range(len(neurons)):
+            target[neurons[j]] = source[j]
+
+
 class Kernels(NamedTuple):
     """The functions above, for the types named here."""
 
     move_rows: Any
     place_rows: Any
+    spread_rows: Any
 
 
 @cache
@@ -127,4 +137,12 @@ def _compiled(sources: int) -> Kernels:
         if sources:
             _place_rows(qkv, bias, q_norm, k_norm, eps, cos, sin, queries, keys, values, slot, first, last)
 
-    return Kernels(move_rows, place_rows)
+    @njit(
+        [f"({kind}[:,::1],int64[::1],int64[::1],{kind}[:,::1],int64,int64)" for kind in _FORMATS],
+        nogil=True, cache=True,
+    )  # fmt: skip
+    def spread_rows(inner, rows, neurons, out, first, last):
+        if sources:
+            _spread_rows(inner, rows, neurons, out, first, last)
+
+    return Kernels(move_rows, place_rows, spread_rows)
