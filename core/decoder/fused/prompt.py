@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -94,13 +96,9 @@ class Prompt:
             rows = rows_of(expert, chosen)
             taken = h.new_zeros(self._padded(len(rows)), h.shape[1])
             torch.index_select(h, 0, rows, out=taken[: len(rows)])
-            arrays = (
-                _array(self._inner(split.gate_ups[expert], taken)),
-                rows.numpy(),
-                split.groups[expert].numpy(),
-                _array(inner),
-            )
-            self.crew.share(len(rows), lambda first, last, arrays=arrays: self._kernels.spread_rows(*arrays, first, last))
+            computed, neurons = self._inner(split.gate_ups[expert], taken), split.groups[expert]
+            arrays = _array(computed), rows.numpy(), neurons.numpy(), _array(inner)
+            self.crew.share(len(rows), partial(self._kernels.spread_rows, *arrays))
         return inner
 
     def _inner(self, gate_up: Linear, h: Tensor) -> Tensor:
