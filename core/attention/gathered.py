@@ -38,7 +38,7 @@ class Gathered(Selective):
 
     def __init__(self, site: Site, pattern: Sparse) -> None:
         super().__init__(site)
-        self.pattern = pattern
+        self.pattern, self.listed = pattern, within(pattern, self._own)
 
     def attended(self, look: Look, rows: Rows) -> Tensor:
         name = self.pattern, look.held, look.kv.versions

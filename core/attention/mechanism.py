@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from core.attention.mask import Reach
+from core.attention.mask import Pattern, Reach
 from core.cache.base import Cache, KeyValues
 from core.config import Choice
 from core.decoder.probe import Probe
@@ -94,12 +94,14 @@ class Mechanism(ABC):
     """Attention of one layer in one run.
 
     reach: what a query sees, where the mechanism is softmax attention over a Reach and nothing more, which compiled passes
-    compute themselves; None for everything else. stores: whether keys and values go to the run's cache at all; a mechanism
-    that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins at position 0.
+    compute themselves; None for everything else. listed: the same for any other pattern of positions. stores: whether keys
+    and values go to the run's cache at all; a mechanism that keeps a state of its own instead tells its bytes, and forgets
+    everything when a pass begins at position 0.
     rewindable: whether `trim` can undo the rows of the last pass.
     """
 
     reach: Reach | None = None
+    listed: Pattern | None = None
     stores = True
     rewindable = True
 

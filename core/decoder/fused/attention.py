@@ -120,9 +120,8 @@ def _place_of(m, p, seen, head, row):
 
 
 @njit(nogil=True)
-def join_chunks(m, p, layer, first_row, rows, out):
-    """Attention of these rows, into out [T, H · D]."""
-    count = chunks_of(m, p, layer, first_row, rows).total
+def join_chunks(m, p, layer, count, first_row, rows, out):
+    """Attention of these rows from `count` chunks, into out [T, H · D]."""
     shared, size, lines = m.query_heads // layer.kv_heads, m.head_size, m.query_heads * MOST_ROWS
     for head in range(m.query_heads):
         for row in range(rows):

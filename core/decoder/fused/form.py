@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 
 from core.attention.coded_kernel import has_kernels
 from core.attention.context import Context
-from core.attention.mask import Reach
+from core.attention.mask import FULL, Pattern, Reach
 from core.attention.mechanism import Mechanism
 from core.cache.base import Coded, Slots
 from core.compiled.emitter import LANES
@@ -18,7 +19,8 @@ from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
 
-Inside = tuple[tuple[Reach | None, ...], Slots | None]
+P = TypeVar("P", bound=Pattern)
+Inside = tuple[tuple[Pattern | None, ...], Slots | None]
 
 
 def attends_plainly(decoder: Decoder) -> bool:
@@ -68,18 +70,29 @@ def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     Sinks that a layer's own window ends are beyond the compiled mask, what it shows has one position for each slot, and it
     does not know the scores of what it hides, which the attention mass kept is measured by.
     """
-    inside, slots = _inside_of(context, probe, partial(context.cache.slots, rows))
+    patterns = [mechanism.reach or mechanism.listed for mechanism in context.mechanisms]
+    inside, slots = _inside_of(context, probe, patterns, partial(context.cache.slots, rows))
     if slots is None or not _is_known(slots.coded):
         return (None,) * len(inside), None
+    if not _by_position(slots, context):
+        inside = tuple(pattern if isinstance(pattern, Reach) else None for pattern in inside)
     return inside, slots
 
 
-def prompt_inside_of(context: Context, rows: int, probe: Probe, dtype: torch.dtype) -> Inside:
+def _by_position(slots: Slots, context: Context) -> bool:
+    """Whether slots are the positions of all tokens."""
+    return slots.coded is None and slots.first == slots.end == context.length and context.cache.reach == FULL
+
+
+def prompt_inside_of(
+    context: Context, rows: int, probe: Probe, dtype: torch.dtype
+) -> tuple[tuple[Reach | None, ...], Slots | None]:
     """The same for passes of many rows in numbers of `dtype`, which is not narrower than the cache's.
 
     Over coded blocks, neither capped scores nor what is shown have a compiled form.
     """
-    inside, slots = _inside_of(context, probe, partial(context.cache.prompt_slots, rows))
+    reaches = [mechanism.reach for mechanism in context.mechanisms]
+    inside, slots = _inside_of(context, probe, reaches, partial(context.cache.prompt_slots, rows))
     if slots is None or slots.buffers.keys[0].dtype.itemsize > dtype.itemsize:
         return (None,) * len(inside), None
     if slots.coded is not None:
@@ -88,11 +101,14 @@ def prompt_inside_of(context: Context, rows: int, probe: Probe, dtype: torch.dty
     return inside, slots
 
 
-def _inside_of(context: Context, probe: Probe, slots_for: Callable[[Sequence[Reach]], Slots | None]) -> Inside:
+def _inside_of(
+    context: Context, probe: Probe, patterns: Sequence[P | None], slots_for: Callable[[Sequence[Reach]], Slots | None]
+) -> tuple[tuple[P | None, ...], Slots | None]:
     inside = tuple(
-        _reach_inside(mechanism, layer in probe.attention_layers) for layer, mechanism in enumerate(context.mechanisms)
+        pattern if _is_inside(mechanism, pattern, layer in probe.attention_layers) else None
+        for layer, (mechanism, pattern) in enumerate(zip(context.mechanisms, patterns, strict=True))
     )
-    seen = [reach for reach in inside if reach is not None]
+    seen = [pattern if isinstance(pattern, Reach) else FULL for pattern in inside if pattern is not None]
     shows = not (probe.attention_layers and context.cache.by_head)
     return inside, slots_for(seen) if seen and shows else None
 
@@ -102,6 +118,7 @@ def _is_known(coded: Coded | None) -> bool:
     return coded is None or (len(set(coded.blocks.forms)) == 1 and has_kernels(coded.blocks.forms[0]))
 
 
-def _reach_inside(mechanism: Mechanism, shown: bool) -> Reach | None:
-    reach = mechanism.reach
-    return None if reach is None or reach.sink_reach is not None or (shown and mechanism.hides) else reach
+def _is_inside(mechanism: Mechanism, pattern: Pattern | None, shown: bool) -> bool:
+    if isinstance(pattern, Reach) and pattern.sink_reach is not None:
+        return False
+    return pattern is not None and not (shown and mechanism.hides)

@@ -13,11 +13,12 @@ def _integers(names: str) -> list[tuple[str, type]]:
 PART = np.dtype(_integers("function codes scales offsets groups units blocks first_row"))
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
-# norms are 0 where there are none. records: of coded blocks. attends_outside and feeds_outside: whether Python computes its
+# norms are 0 where there are none. listed: what `Lists` holds, where neither sinks nor window say what is seen, else 0.
+# records: of coded blocks. attends_outside and feeds_outside: whether Python computes its
 # attention, its feed-forward. experts: 0 of a dense block; else each part of gate_up is an expert, of which a row takes `used`,
 # router float32 [E, C], router_bias [E], and neurons int64 [E, per_expert], the places of the neurons of each.
 LAYER = np.dtype(
-    _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window biases q_norm k_norm")
+    _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window listed biases q_norm k_norm")
     + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
 )
 NO_WINDOW = 1 << 60
@@ -50,16 +51,17 @@ MODEL = np.dtype(
 # output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots], weights of
 # each chunk, and float16 shown, as large and zero at first, over all of them. capture int64 [L]: which of these a layer
 # fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS]; claims int64, see core/decoder/fused/sharing.py: one of
-# each part, then of each layer for every group of MOST_ROWS rows.
+# each part, then of each layer for every row.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as
-# tiles. routes float32 [T, most_experts]; chosen int64 [L, threads, T · most_used + most_experts]: the experts of each row, in
-# the first numbers, and which are needed, as each thread finds them.
+# tiles. gathered [threads, gathered_size] bytes: keys or values of listed slots. routes float32 [T, most_experts]; chosen int64
+# [L, threads, T · most_used + most_experts]: the experts of each row, in the first numbers, and which are needed, as each
+# thread finds them.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")
-    + _integers("coded stored exact blocks folded folded_size laid laid_size routes chosen")
+    + _integers("coded stored exact blocks folded folded_size laid laid_size gathered gathered_size routes chosen")
 )

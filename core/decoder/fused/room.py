@@ -36,6 +36,8 @@ class Room:
         self.private = np.empty((threads, private_size), np.uint8)
         laid_size = laid_nbytes(self.head_size, self._queries)
         self.laid = lines(threads * laid_size)
+        gathered_size = 4 * CHUNK * self.head_size
+        self.gathered = lines(threads * gathered_size)
         self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
         self.seen = np.empty(0, np.float32)
@@ -43,11 +45,12 @@ class Room:
         self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
-        self.claims = np.zeros(m["part_count"] + -(-rows // MOST_ROWS) * m["layer_count"], np.int64)
+        self.claims = np.zeros(m["part_count"] + rows * m["layer_count"], np.int64)
         self.routes = np.empty((rows, m["most_experts"]), np.float32)
         self.chosen = np.empty((m["layer_count"], threads, rows * m["most_used"] + m["most_experts"]), np.int64)
         self.record = np.zeros(1, PASS)
         self._fill(rows=rows, threads=threads, private_size=private_size, laid=self.laid.data_ptr(), laid_size=laid_size)
+        self._fill(gathered=self.gathered.data_ptr(), gathered_size=gathered_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
         self._fill(**{name: getattr(self, name).ctypes.data for name in _KEPT})
         width = m["width"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from core.attention.context import Context
-from core.attention.mask import Reach
+from core.attention.mask import Pattern, Reach
 from core.attention.mechanism import Rows
 from core.cache.base import Buffers, Coded, Slots
 from core.cache.coded import CodedBlocks
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.fused.form import inside_of
+from core.decoder.fused.lists import Lists
 from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
@@ -35,7 +36,7 @@ _ALONE = 1 << 22  # bytes
 class _Run:
     """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`."""
 
-    inside: tuple[Reach | None, ...]  # of each layer that attends in compiled code, over these buffers
+    inside: tuple[Pattern | None, ...]  # of each layer that attends in compiled code, over these buffers
     places: tuple[list[Tensor] | None, ...]  # of keys and of coded blocks, which a cache replaces when it moves them
     tables: tuple[int, ...]  # addresses of cosines
     model: np.ndarray
@@ -65,9 +66,11 @@ class Fused:
         inside, slots = inside_of(context, len(tokens), probe)
         run, room = self._run(context, inside, slots), self._room(len(tokens))
         logits = np.empty((wanted, int(self.table.model["logits_width"][0])), np.float32)
+        lists = _lists(inside, run.layers, context.length, len(tokens))
         captured = sorted(layer for layer in probe.attention_layers if inside[layer] is not None)
         job = room.job(x, context.length, logits, slots, captured)
         self._pass(run, room, job, context, context.rows(len(tokens), probe))
+        del lists  # compiled code has read them
         if slots is not None and captured:
             _hand_over(probe, captured, room, slots)
         if probe.routing:
@@ -128,7 +131,7 @@ class Fused:
             self._rooms[rows] = Room(self.table, rows, self.crew.threads)
         return self._rooms[rows]
 
-    def _run(self, context: Context, inside: tuple[Reach | None, ...], slots: Slots | None) -> _Run:
+    def _run(self, context: Context, inside: tuple[Pattern | None, ...], slots: Slots | None) -> _Run:
         """Made once for a run, and again when its buffers or the tables of rotations grow."""
         run, tables = self._runs.get(context), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
         buffers = None if slots is None else slots.buffers
@@ -143,19 +146,32 @@ class Fused:
             run = self._runs[context] = _Run(inside, places, tables, model, layers, tuple(np.flatnonzero(outside).tolist()))
         return run
 
-    def _layers(self, inside: tuple[Reach | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
+    def _layers(self, inside: tuple[Pattern | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
             layers["attends_outside"][index] = reach is None
             if reach is not None and buffers is not None:
                 layers["keys"][index], layers["values"][index] = buffers.addresses(index)
-                layers["sinks"][index] = reach.sinks
-                layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
+                if isinstance(reach, Reach):
+                    layers["sinks"][index] = reach.sinks
+                    layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
                 layers["records"][index] = 0 if blocks is None else blocks.records[index].data_ptr()
             if block.attention.rope is not None:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
                 layers["sin"][index] = block.attention.rope.sin.data_ptr()
         return layers
+
+
+def _lists(inside: Sequence[Pattern | None], layers: np.ndarray, first: int, rows: int) -> list[Lists]:
+    """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keeps them."""
+    made: dict[tuple[Pattern, int], Lists] = {}
+    for index, pattern in enumerate(inside):
+        if pattern is not None and not isinstance(pattern, Reach):
+            kv_heads = int(layers["kv_heads"][index])
+            if (pattern, kv_heads) not in made:
+                made[pattern, kv_heads] = Lists(pattern, first, rows, kv_heads)
+            layers["listed"][index] = made[pattern, kv_heads].table.ctypes.data
+    return list(made.values())
 
 
 def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | None, ...]) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 from core.decoder.fused import attention
+from core.decoder.fused.chunks import chunks_of
 from core.decoder.fused.experts import feed_experts
+from core.decoder.fused.listed import attend_to_lists, chunks_of_lists
 from core.decoder.fused.machine import array_at, call, floats, matrix, ticks
 from core.decoder.fused.placing import place_heads
 from core.decoder.fused.products import charge, meet, own_of, product
@@ -63,20 +65,34 @@ def _project(m, p, own, layer, index):
 @njit(nogil=True)
 def _attend(m, p, own, layer, index):
     """Attention over the cache; returns the address of what it gives [T, H · D]."""
+    if layer.listed:
+        _attend_listed(m, p, own, layer, index)
+        return own.h
     seen = carray(array_at(p.capture), m.layer_count, np.int64)[index]
     for row in range(0, p.rows, MOST_ROWS):
         rows = min(MOST_ROWS, p.rows - row)
         if row:
             meet(p, own)
-        place = m.part_count + row // MOST_ROWS * m.layer_count + index
+        place = m.part_count + row * m.layer_count + index
         attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread, place)
         meet(p, own)
-        attention.join_chunks(m, p, layer, row, rows, own.h)
+        attention.join_chunks(m, p, layer, chunks_of(m, p, layer, row, rows).total, row, rows, own.h)
         if seen >= 0:
             charge(own, ATTENTION)
             attention.show_weights(m, p, layer, seen, row, rows, own.thread)
             charge(own, CAPTURE)
     return own.h
+
+
+@njit(nogil=True)
+def _attend_listed(m, p, own, layer, index):
+    """The same to listed slots, row by row."""
+    for row in range(p.rows):
+        if row:
+            meet(p, own)
+        attend_to_lists(m, p, layer, own.scores, row, own.thread, m.part_count + row * m.layer_count + index)
+        meet(p, own)
+        attention.join_chunks(m, p, layer, chunks_of_lists(p, layer, row), row, 1, own.h)
 
 
 @njit(nogil=True)

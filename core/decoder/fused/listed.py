@@ -1,0 +1,83 @@
+"""Attention of the compiled step to listed slots: what a sparse pattern hides is neither read nor computed.
+
+Rows go one by one, each with its own lists, so that one comes out the same whatever rows are computed with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from core.attention.kernel import CHUNK, LOWEST
+from core.decoder.fused.attention import ROOM
+from core.decoder.fused.machine import array_at, call, float_to_bits, floats
+from core.decoder.fused.sharing import first_share, next_share
+from core.weights.kernel import MOST_ROWS
+
+
+@njit(nogil=True)
+def chunks_of_lists(p, layer, row):
+    """Chunks of the longest list of a row; other KV heads may have less in them."""
+    longest = 0
+    for head in range(layer.kv_heads):
+        longest = max(longest, _list_of(p, layer, row, head)[1])
+    return (longest + CHUNK - 1) // CHUNK
+
+
+@njit(nogil=True)
+def attend_to_lists(m, p, layer, scores, row, thread, place):
+    """A share of the chunks of one row, as `attend_in_chunks`."""
+    chunks, shared = chunks_of_lists(p, layer, row), m.query_heads // layer.kv_heads
+    first = row // MOST_ROWS * MOST_ROWS
+    beside, laid = min(MOST_ROWS, p.rows - first), p.laid + thread * p.laid_size
+    items, kept = layer.kv_heads * chunks, p.gathered + thread * p.gathered_size
+    begin, end = first_share(p, thread, items)
+    if m.lay_queries:
+        call(m.open_tiles, (m.tiles_config,))
+    while begin < items:
+        for item in range(begin, end):
+            head, index = item // chunks, item % chunks
+            q = p.queries + 4 * (m.query_heads * first + (head * beside + row - first) * shared) * m.head_size
+            if m.lay_queries:
+                call(m.lay_queries, (q, shared, laid))
+            line = index * m.query_heads * MOST_ROWS + head * shared
+            _attend(m, p, layer, scores, kept, row, head, index, line, laid if m.lay_queries else q, shared)
+        begin, end = next_share(p, place, items, 1)
+    if m.lay_queries:
+        call(m.close_tiles, ())
+
+
+@njit(nogil=True)
+def _attend(m, p, layer, scores, kept, row, head, index, line, q, queries):
+    address, length = _list_of(p, layer, row, head)
+    begin = index * CHUNK
+    count = max(0, min(length - begin, CHUNK))
+    slots, size = carray(array_at(address + 8 * begin), count, np.int64), m.head_size
+    sums, at = p.mixed + 4 * line * size, head * p.capacity * size * p.kv_bytes
+    floats(sums, queries * size)[:] = 0
+    _gather(p, layer.keys + at, slots, size, kept)
+    call(m.scores_kernel, (kept, q, queries, scores, ROOM, 0, count))
+    for query in range(queries):
+        own, stats = scores + 4 * query * ROOM, p.stats + 8 * (line + query)
+        if count:
+            call(m.softmax, (own, 0, 0, count, count, float_to_bits(m.scale), float_to_bits(m.cap), stats))
+        else:
+            floats(stats, 2)[0], floats(stats, 2)[1] = LOWEST, 0
+    _gather(p, layer.values + at, slots, size, kept)
+    call(m.mix_kernel, (kept, scores, queries, ROOM, sums, 0, count))
+
+
+@njit(nogil=True)
+def _list_of(p, layer, row, head):
+    """The address of the slots that a row sees of a KV head, and their number."""
+    lists = carray(array_at(layer.listed), (p.rows, layer.kv_heads, 2), np.int64)
+    return lists[row, head, 0], lists[row, head, 1]
+
+
+@njit(nogil=True)
+def _gather(p, source, slots, size, target):
+    """Keys or values of these slots, one after the other."""
+    words = size * p.kv_bytes // 8
+    for i in range(len(slots)):
+        row = carray(array_at(source + slots[i] * size * p.kv_bytes), words, np.int64)
+        carray(array_at(target + i * size * p.kv_bytes), words, np.int64)[:] = row
