@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from core.attention.gathered import ROWS, Pick, joined, pick
-from core.attention.mechanism import Rows, Site
+from core.attention.mask import FULL
+from core.attention.mechanism import Blocks, Rows, Site
 from core.attention.selective import Look, Selective
 from core.attention.table import BlockTopkOptions
 from core.errors import RunFailed
@@ -19,17 +20,20 @@ class BlockTopk(Selective):
 
     def __init__(self, options: BlockTopkOptions, site: Site) -> None:
         super().__init__(site)
-        self.block, self.blocks, self.bounds = options.block, options.blocks, options.scores == "bounds"
+        self.block, self.best, self.bounds = options.block, options.blocks, options.scores == "bounds"
         self.sinks, self.local = options.sink_blocks, options.local_blocks
         width = site.head_size * (2 if self.bounds else 1)
         self.summaries = torch.zeros(site.kv_heads, site.capacity // self.block, width)
         self.recent = torch.zeros(0, site.kv_heads, site.head_size)  # keys from the block on in which the last pass began
         self.start = 0  # position of the first of them
+        self.cached: Tensor | None = None  # where they are in their place, after a compiled pass
+        if self._own == FULL:
+            self.chooses = Blocks(self.summaries, self.block, self.best, self.sinks, self.local, self.bounds)
 
     def take(self, k: Tensor, positions: Tensor) -> None:
         """Summarize the blocks that become whole. What a rejected draft has summarized is written again."""
         first, end = int(positions[0]), int(positions[-1]) + 1
-        keys = torch.cat((self.recent[: max(0, first - self.start)], k.float())) if first else k.float()
+        keys = torch.cat((self._before(first), k.float())) if first else k.float()
         start = min(self.start, first)
         whole = end // self.block - start // self.block
         if whole > 0:
@@ -37,7 +41,16 @@ class BlockTopk(Selective):
             found = torch.cat((blocks.amin(1), blocks.amax(1)), -1) if self.bounds else blocks.mean(1)
             self.summaries[:, start // self.block : end // self.block] = found
         self.start = first - first % self.block
-        self.recent = keys[self.start - start :]
+        self.recent, self.cached = keys[self.start - start :], None
+
+    def _before(self, first: int) -> Tensor:
+        """The keys [T, G, D] from `start` on and before position `first`."""
+        if self.cached is None:
+            return self.recent[: max(0, first - self.start)]
+        return self.cached[:, self.start : first].transpose(0, 1).float()
+
+    def follow(self, keys: Tensor, first: int) -> None:
+        self.start, self.cached = first - first % self.block, keys
 
     def attended(self, look: Look, rows: Rows) -> Tensor:
         if len(look.q) == 1 and look.plain:
@@ -65,7 +78,7 @@ class BlockTopk(Selective):
         reached = held.allowed(positions, blocks * self.block) | held.allowed(positions, (blocks + 1) * self.block - 1)
         choice = reached & ~near & ~first  # [T, blocks]
         scores = self._scores(look.q, len(blocks)).masked_fill(~choice, -torch.inf)  # [G, T, blocks]
-        best = scores.topk(min(self.blocks, len(blocks)), dim=-1, sorted=False).indices
+        best = scores.topk(min(self.best, len(blocks)), dim=-1, sorted=False).indices
         chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
         seen: Tensor = (chosen & choice) | ((near | first) & (blocks <= own[:, None]))
         return seen
@@ -83,10 +96,10 @@ class BlockTopk(Selective):
         """The same for one row over all that came before it, which is most of decoding: without a mask."""
         end = int(look.positions[0]) + 1
         first, last = self.sinks, (end - 1) // self.block + 1 - self.local  # blocks it may choose
-        if last - first <= self.blocks:
+        if last - first <= self.best:
             return Pick(torch.arange(1), None, None)
         blocks, always = rows.once((self.block, first, last), look.kv.positions, lambda: self._slots(look, first, last, end))
-        best = self._scores(look.q, last)[:, 0, first:].topk(self.blocks, dim=-1, sorted=False).indices + first  # [G, blocks]
+        best = self._scores(look.q, last)[:, 0, first:].topk(self.best, dim=-1, sorted=False).indices + first  # [G, blocks]
         return Pick(torch.arange(1), torch.cat((always, blocks[best].flatten(1)), 1), None)
 
     def _slots(self, look: Look, first: int, last: int, end: int) -> tuple[Tensor, Tensor]:

@@ -90,18 +90,35 @@ class Store:
         return whole.keys.transpose(0, 1), whole.values.transpose(0, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Blocks of `block` tokens, of which a query sees the first, the most recent, and the `best` others by their summaries.
+
+    summaries [G, room for blocks, D], means, or [G, room, 2 · D], bounds: see core/attention/block_topk.py.
+    """
+
+    summaries: Tensor
+    block: int
+    best: int
+    first: int
+    local: int
+    bounds: bool
+
+
 class Mechanism(ABC):
     """Attention of one layer in one run.
 
     reach: what a query sees, where the mechanism is softmax attention over a Reach and nothing more, which compiled passes
-    compute themselves; None for everything else. listed: the same for any other pattern of positions. stores: whether keys
-    and values go to the run's cache at all; a mechanism that keeps a state of its own instead tells its bytes, and forgets
-    everything when a pass begins at position 0.
+    compute themselves; None for everything else. listed: the same for any other pattern of positions; chooses: for blocks
+    that a query chooses, after which a compiled pass calls `follow`. stores: whether keys and values go to the run's cache at
+    all; a mechanism that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins at
+    position 0.
     rewindable: whether `trim` can undo the rows of the last pass.
     """
 
     reach: Reach | None = None
     listed: Pattern | None = None
+    chooses: Blocks | None = None
     stores = True
     rewindable = True
 
@@ -120,6 +137,9 @@ class Mechanism(ABC):
         All are rotated already. Where the layer caches a latent, k and v are its parts if the mechanism stores, for
         `store.update` alone. Hands the weights to the probe of `rows` where it wants to see them.
         """
+
+    def follow(self, keys: Tensor, first: int) -> None:  # noqa: B027
+        """A compiled pass has attended for tokens from position `first` on, whose keys are among `keys` [G, S, D]."""
 
     def trim(self, length: int) -> None:  # noqa: B027
         """Forget all but the first `length` tokens, where the mechanism has a state of its own."""

@@ -11,7 +11,7 @@ import torch
 from core.attention.coded_kernel import has_kernels
 from core.attention.context import Context
 from core.attention.mask import FULL, Pattern, Reach
-from core.attention.mechanism import Mechanism
+from core.attention.mechanism import Blocks, Mechanism
 from core.cache.base import Coded, Slots
 from core.compiled.emitter import LANES
 from core.decoder.feed_forward import Gated, Split
@@ -19,8 +19,9 @@ from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
 
-P = TypeVar("P", bound=Pattern)
-Inside = tuple[tuple[Pattern | None, ...], Slots | None]
+P = TypeVar("P", bound=Pattern | Blocks)
+Seen = Pattern | Blocks
+Inside = tuple[tuple[Seen | None, ...], Slots | None]
 
 
 def attends_plainly(decoder: Decoder) -> bool:
@@ -70,7 +71,7 @@ def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     Sinks that a layer's own window ends are beyond the compiled mask, what it shows has one position for each slot, and it
     does not know the scores of what it hides, which the attention mass kept is measured by.
     """
-    patterns = [mechanism.reach or mechanism.listed for mechanism in context.mechanisms]
+    patterns = [mechanism.reach or mechanism.listed or mechanism.chooses for mechanism in context.mechanisms]
     inside, slots = _inside_of(context, probe, patterns, partial(context.cache.slots, rows))
     if slots is None or not _is_known(slots.coded):
         return (None,) * len(inside), None
@@ -118,7 +119,7 @@ def _is_known(coded: Coded | None) -> bool:
     return coded is None or (len(set(coded.blocks.forms)) == 1 and has_kernels(coded.blocks.forms[0]))
 
 
-def _is_inside(mechanism: Mechanism, pattern: Pattern | None, shown: bool) -> bool:
+def _is_inside(mechanism: Mechanism, pattern: Seen | None, shown: bool) -> bool:
     if isinstance(pattern, Reach) and pattern.sink_reach is not None:
         return False
     return pattern is not None and not (shown and mechanism.hides)

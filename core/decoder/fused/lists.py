@@ -7,6 +7,18 @@ import numpy as np
 from core.attention.mask import Pattern
 
 
+class Choices:
+    """Room for what rows choose themselves: as the table of `Lists`, for as many slots as there are positions before `end`.
+
+    Rows go one by one, so all of them share the slots of a KV head.
+    """
+
+    def __init__(self, end: int, rows: int, kv_heads: int) -> None:
+        self._slots = np.empty((kv_heads, end), np.int64)
+        self.table = np.zeros((rows, kv_heads, 2), np.int64)
+        self.table[:, :, 0] = [head.ctypes.data for head in self._slots]
+
+
 class Lists:
     """For rows at positions first, first + 1, … over a cache whose slots are positions.
 

@@ -14,12 +14,14 @@ PART = np.dtype(_integers("function codes scales offsets groups units blocks fir
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
 # norms are 0 where there are none. listed: what `Lists` holds, where neither sinks nor window say what is seen, else 0.
-# records: of coded blocks. attends_outside and feeds_outside: whether Python computes its
-# attention, its feed-forward. experts: 0 of a dense block; else each part of gate_up is an expert, of which a row takes `used`,
-# router float32 [E, C], router_bias [E], and neurons int64 [E, per_expert], the places of the neurons of each.
+# summaries and what follows it: what `Blocks` holds, where rows choose what is listed, else 0. records: of coded blocks.
+# attends_outside and feeds_outside: whether Python computes its attention, its feed-forward. experts: 0 of a dense block; else
+# each part of gate_up is an expert, of which a row takes `used`, router float32 [E, C], router_bias [E], and neurons int64
+# [E, per_expert], the places of the neurons of each.
 LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window listed biases q_norm k_norm")
     + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
+    + _integers("summaries summary_room block best first_blocks local_blocks bounds")
 )
 NO_WINDOW = 1 << 60
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from core.attention.context import Context
 from core.attention.mask import Pattern, Reach
-from core.attention.mechanism import Rows
+from core.attention.mechanism import Blocks, Rows
 from core.cache.base import Buffers, Coded, Slots
 from core.cache.coded import CodedBlocks
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
-from core.decoder.fused.form import inside_of
-from core.decoder.fused.lists import Lists
+from core.decoder.fused.form import Seen, inside_of
+from core.decoder.fused.lists import Choices, Lists
 from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
@@ -36,7 +36,7 @@ _ALONE = 1 << 22  # bytes
 class _Run:
     """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`."""
 
-    inside: tuple[Pattern | None, ...]  # of each layer that attends in compiled code, over these buffers
+    inside: tuple[Seen | None, ...]  # of each layer that attends in compiled code, over these buffers
     places: tuple[list[Tensor] | None, ...]  # of keys and of coded blocks, which a cache replaces when it moves them
     tables: tuple[int, ...]  # addresses of cosines
     model: np.ndarray
@@ -75,6 +75,9 @@ class Fused:
             _hand_over(probe, captured, room, slots)
         if probe.routing:
             self._tell_routes(probe, room)
+        for layer, seen in enumerate(inside):
+            if isinstance(seen, Blocks) and slots is not None:
+                context.mechanisms[layer].follow(slots.buffers.keys[layer], context.length)
         context.advance(len(tokens))
         return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
 
@@ -131,7 +134,7 @@ class Fused:
             self._rooms[rows] = Room(self.table, rows, self.crew.threads)
         return self._rooms[rows]
 
-    def _run(self, context: Context, inside: tuple[Pattern | None, ...], slots: Slots | None) -> _Run:
+    def _run(self, context: Context, inside: tuple[Seen | None, ...], slots: Slots | None) -> _Run:
         """Made once for a run, and again when its buffers or the tables of rotations grow."""
         run, tables = self._runs.get(context), tuple(rope.cos.data_ptr() for rope in self.decoder.ropes)
         buffers = None if slots is None else slots.buffers
@@ -146,7 +149,7 @@ class Fused:
             run = self._runs[context] = _Run(inside, places, tables, model, layers, tuple(np.flatnonzero(outside).tolist()))
         return run
 
-    def _layers(self, inside: tuple[Pattern | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
+    def _layers(self, inside: tuple[Seen | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
         layers = self.table.layers.copy()
         for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
             layers["attends_outside"][index] = reach is None
@@ -155,6 +158,8 @@ class Fused:
                 if isinstance(reach, Reach):
                     layers["sinks"][index] = reach.sinks
                     layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
+                if isinstance(reach, Blocks):
+                    _tell_blocks(layers[index], reach)
                 layers["records"][index] = 0 if blocks is None else blocks.records[index].data_ptr()
             if block.attention.rope is not None:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
@@ -162,15 +167,23 @@ class Fused:
         return layers
 
 
-def _lists(inside: Sequence[Pattern | None], layers: np.ndarray, first: int, rows: int) -> list[Lists]:
+def _tell_blocks(layer: np.ndarray, blocks: Blocks) -> None:
+    layer["summaries"], layer["summary_room"] = blocks.summaries.data_ptr(), blocks.summaries.shape[1]
+    layer["block"], layer["best"], layer["bounds"] = blocks.block, blocks.best, blocks.bounds
+    layer["first_blocks"], layer["local_blocks"] = blocks.first, blocks.local
+
+
+def _lists(inside: Sequence[Seen | None], layers: np.ndarray, first: int, rows: int) -> list[Lists | Choices]:
     """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keeps them."""
-    made: dict[tuple[Pattern, int], Lists] = {}
-    for index, pattern in enumerate(inside):
-        if pattern is not None and not isinstance(pattern, Reach):
-            kv_heads = int(layers["kv_heads"][index])
-            if (pattern, kv_heads) not in made:
-                made[pattern, kv_heads] = Lists(pattern, first, rows, kv_heads)
-            layers["listed"][index] = made[pattern, kv_heads].table.ctypes.data
+    made: dict[tuple[Pattern | None, int], Lists | Choices] = {}
+    for index, seen in enumerate(inside):
+        if seen is None or isinstance(seen, Reach):
+            continue
+        kv_heads, pattern = int(layers["kv_heads"][index]), None if isinstance(seen, Blocks) else seen
+        if (pattern, kv_heads) not in made:
+            room = Choices(first + rows, rows, kv_heads) if pattern is None else Lists(pattern, first, rows, kv_heads)
+            made[pattern, kv_heads] = room
+        layers["listed"][index] = made[pattern, kv_heads].table.ctypes.data
     return list(made.values())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 
 from core.decoder.fused import attention
+from core.decoder.fused.choosing import choose, summarize
 from core.decoder.fused.chunks import chunks_of
 from core.decoder.fused.experts import feed_experts
 from core.decoder.fused.listed import attend_to_lists, chunks_of_lists
@@ -86,9 +87,14 @@ def _attend(m, p, own, layer, index):
 
 @njit(nogil=True)
 def _attend_listed(m, p, own, layer, index):
-    """The same to listed slots, row by row."""
+    """The same to listed slots, row by row; some layers list them now."""
+    if layer.summaries:
+        summarize(m, p, layer, own.thread)
     for row in range(p.rows):
         if row:
+            meet(p, own)
+        if layer.summaries:
+            choose(m, p, layer, row, own.thread)
             meet(p, own)
         attend_to_lists(m, p, layer, own.scores, row, own.thread, m.part_count + row * m.layer_count + index)
         meet(p, own)

@@ -1,0 +1,79 @@
+"""Blocks that rows choose, in the compiled step, against plain torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_fused import decoder_for, passes
+
+from core.attention.context import Context
+from core.attention.mechanism import mechanisms
+from core.cache.base import Layout
+from core.cache.dynamic import Dynamic
+from core.config import RunConfig
+from core.decoder.fused.form import inside_of
+from core.decoder.fused.runner import Fused
+from core.decoder.model import Decoder
+from core.decoder.probe import Probe
+from core.decoder.sites import sites_of
+from core.engine.local import LocalSession
+from core.technique import NoOptions
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZES = (5, 1, 1, 20, 3, 1, 1, 7, 1)
+SETTINGS = [
+    "block=4 blocks=2 sink_blocks=1 local_blocks=1",
+    "block=4 blocks=2 sink_blocks=1 local_blocks=1 scores=mean",
+    "block=3 blocks=1 sink_blocks=0 local_blocks=2",
+    "block=1 blocks=5 sink_blocks=0 local_blocks=1",
+    "block=8 blocks=0 sink_blocks=0 local_blocks=1",
+]
+
+
+def session_for(decoder: Decoder, settings: str, compiled: bool = True, probe: Probe | None = None) -> LocalSession:
+    heads, traits = decoder.blocks[0].attention.kv_heads, decoder.traits
+    layout = Layout((heads,) * traits.layers, traits.head_size, 500, torch.float32)
+    choice = RunConfig().set(["attention.name=block_topk", *(f"attention.{one}" for one in settings.split())]).attention
+    known = Context(Dynamic(NoOptions(), layout), mechanisms(choice, sites_of(decoder, 500, torch.float32)))
+    return LocalSession(decoder, known, probe or Probe(), Fused.of(decoder) if compiled else None)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_that_chosen_blocks_in_the_compiled_step_equal_plain_torch(settings: str) -> None:
+    decoder = decoder_for()
+    session = session_for(decoder, settings)
+    assert all(seen is not None for seen in inside_of(session.context, 1, Probe())[0])
+    assert (passes(session, SIZES) - passes(session_for(decoder, settings, False), SIZES)).abs().max() < 1e-4
+
+
+def test_that_summaries_go_on_where_another_kind_of_pass_ended() -> None:
+    """Passes that show attention are computed outside."""
+    decoder, found = decoder_for(), []
+    for compiled in (True, False):
+        probe = Probe()
+        session = session_for(decoder, SETTINGS[0], compiled, probe)
+        parts = []
+        for turn, size in enumerate((6, 1, 1, 2, 1, 1, 1, 5, 1, 1, 1, 1)):
+            probe.attention_layers = frozenset((0, 2)) if turn % 3 == 1 else frozenset()
+            parts.append(passes(session, (size,)))
+            if turn in (4, 7):
+                session.trim(session.context.length - 1)
+        found.append(torch.cat(parts))
+    assert (found[0] - found[1]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company(threads: int) -> None:
+    torch.set_num_threads(threads)
+    decoder, tokens = decoder_for("llama", "weights.name=rtn", "weights.group_size=32"), [(5 * i) % 128 for i in range(24)]
+    alone, together = (session_for(decoder, SETTINGS[0]) for _ in range(2))
+    one_by_one = torch.cat([alone.forward([token], all_logits=True) for token in tokens])
+    assert torch.equal(one_by_one, together.forward(tokens, all_logits=True))
+
+
+def test_that_sliding_layers_are_left_to_torch() -> None:
+    decoder = decoder_for("gemma2")
+    session = session_for(decoder, SETTINGS[0])
+    seen = inside_of(session.context, 1, Probe())[0]
+    assert [one is None for one in seen] == [block.attention.window is not None for block in decoder.blocks]
+    assert (passes(session, SIZES) - passes(session_for(decoder, SETTINGS[0], False), SIZES)).abs().max() < 1e-4
