@@ -8,6 +8,7 @@ query comes out the same whatever rows are computed with it. Keys may be there i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import inf
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from core.attention.laying import LAY_ARGUMENTS, lay_kernel
 from core.attention.sides import BLOCK, Edges
-from core.compiled.arithmetic import exp2
+from core.compiled.arithmetic import exp2_bfloat, scaled
 from core.compiled.crew import crew
 from core.compiled.emitter import I32, I64, LANES, VF32, VI32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
@@ -39,6 +40,7 @@ from core.compiled.tiles import (
 
 _LOG2_E = 1.4426950408889634
 _NOTHING = -(2.0**100)  # the peak of a query that has seen nothing: its products with a scale are not rounded
+_MOST = 2.0**40  # of a block's weights
 _ATTEND = (
     "queries padded keys capacity last_keys laid out room config heads shared runs end "
     "edges turn base past scale_bits first step items"
@@ -75,7 +77,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
 
 def _room_bytes(size: int) -> int:
     """Of scores, weights, sums, queries and statistics."""
-    return SIDE * (4 * BLOCK + 2 * BLOCK + 4 * size + 2 * size + 8)
+    return SIDE * (4 * BLOCK + 2 * BLOCK + 4 * size + 2 * size + 12)
 
 
 @cache
@@ -118,7 +120,8 @@ class _Attention:
         self.weights = e.b.add(self.scores, number(4 * SIDE * BLOCK))  # words of two slots [slots / 2, queries]
         self.sums = e.b.add(self.weights, number(2 * SIDE * BLOCK))  # float32 [D, queries]
         self.queries = e.b.add(self.sums, number(4 * SIDE * size))  # words of two columns [D / 2, queries]
-        self.stats = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [2, queries]: highest score, total
+        self.peaks = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [queries]
+        self.totals, self.block_totals = (e.b.add(self.peaks, number(2 * LINE * i)) for i in (1, 2))
 
     def emit(self) -> None:
         self.tiles.configure(self.e.config)
@@ -187,8 +190,8 @@ class _Attention:
             return []
 
         e.loop(number(0), number(self.size), [], clear)
-        self._store_pair((lowest, lowest), self.stats)
-        self._store_pair((zeros, zeros), e.b.add(self.stats, number(2 * LINE)))
+        self._store_pair((lowest, lowest), self.peaks)
+        self._store_pair((zeros, zeros), self.totals)
 
     def _score(self, kv_head: Value, first: Value, runs: Value) -> None:
         """Products of the keys of so many runs with the queries."""
@@ -209,61 +212,88 @@ class _Attention:
         e.loop(number(0), runs, [], run)
 
     def _weigh(self, span: _Span, first: Value, pairs: Value) -> None:
-        """Weights of two slots at a time, from slot `first` of the span on."""
-        e, b, totals_at = self.e, self.e.b, self.e.b.add(self.stats, number(2 * LINE))
-        before = self._pair(self.stats)
-        highest = self._highest(before, span, first, pairs)
-        self._store_pair(highest, self.stats)
-        shifts = tuple(b.fneg(b.fmul(each, self.scale)) for each in highest)
+        """Weights of the scores of a block, which begins at slot `first` of the span."""
+        e, b = self.e, self.e.b
+        self._hide(span, first, pairs)
+        unset = [b.fcmp_ordered("==", each, constant(VF32, _NOTHING)) for each in self._pair(self.peaks)]
+        with b.if_then(self._some(unset)):
+            self._raise(unset, pairs)
+        self._powers(pairs)
+        over = [b.fcmp_ordered(">", each, constant(VF32, _MOST)) for each in self._pair(self.block_totals)]
+        with b.if_then(self._some(over)):
+            self._raise(over, pairs)
+            self._powers(pairs)
+        self._store_pair(self._both(b.fadd, self._pair(self.totals), self._pair(self.block_totals)), self.totals)
+
+    def _both(self, change: Callable[..., Value], *pairs: tuple[Value, Value]) -> tuple[Value, Value]:
+        first, second = (change(*each) for each in zip(*pairs, strict=True))
+        return first, second
+
+    def _some(self, queries: list[Value]) -> Value:
+        """Whether there are any."""
+        b, kind = self.e.b, ir.IntType(LANES)
+        return b.icmp_unsigned("!=", b.or_(*(b.bitcast(each, kind) for each in queries)), ir.Constant(kind, 0))
+
+    def _powers(self, pairs: Value) -> None:
+        """Weights, two slots at a time, and their totals."""
+        e, b = self.e, self.e.b
+        shifts = self._both(b.fneg, self._pair(self.peaks))
 
         def two(i: Value, totals: list[Value]) -> list[Value]:
-            slots = [self._pair(b.add(e.at(self.scores, i, 4 * LINE), number(2 * LINE * slot))) for slot in range(2)]
-            powers = [[exp2(e, e.fma(x, self.scale, shift)) for x, shift in zip(slot, shifts, strict=True)] for slot in slots]
-            for half in range(2):
-                e.store(paired(e, powers[0][half], powers[1][half]), e.at(self.weights, i, 2 * LINE, LINE * half), LINE)
-            return [b.fadd(total, b.fadd(*each)) for total, each in zip(totals, zip(*powers, strict=True), strict=True)]
+            slots = [self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)) for slot in range(2)]
+            words = [[exp2_bfloat(e, e.fma(x, self.scale, shift)) for x, shift in zip(slot, shifts, strict=True)] for slot in slots]
+            for half, (even, odd) in enumerate(zip(*words, strict=True)):
+                word = b.or_(b.lshr(even, constant(VI32, 16)), odd)
+                e.store(word, e.at(self.weights, i, 2 * LINE, LINE * half), LINE)
+            sums = [b.fadd(*(b.bitcast(each, VF32) for each in both)) for both in zip(*words, strict=True)]
+            return [b.fadd(*each) for each in zip(totals, sums, strict=True)]
 
         totals = e.loop(number(0), pairs, [constant(VF32, 0.0)] * 2, two)
-        lower = [b.fmul(b.fsub(*each), self.scale) for each in zip(before, highest, strict=True)]
-        shares = [exp2(e, each) for each in lower]  # exactly 1 where the highest score stays
-        kept = [e.fma(*each) for each in zip(self._pair(totals_at), shares, totals, strict=True)]
-        self._store_pair((kept[0], kept[1]), totals_at)
-        self._scale((shares[0], shares[1]))
+        self._store_pair((totals[0], totals[1]), self.block_totals)
 
-    def _scale(self, shares: tuple[Value, Value]) -> None:
-        e = self.e
+    def _raise(self, queries: list[Value], pairs: Value) -> None:
+        """The exponents of these queries' highest scores in the block for those that weights were measured by."""
+        e, b = self.e, self.e.b
 
-        def line(i: Value, _: list[Value]) -> list[Value]:
-            first, second = (e.b.fmul(*each) for each in zip(self._pair(e.at(self.sums, i, 2 * LINE)), shares, strict=True))
-            self._store_pair((first, second), e.at(self.sums, i, 2 * LINE))
-            return []
-
-        e.loop(number(0), number(self.size), [], line)
-
-    def _highest(self, before: tuple[Value, Value], span: _Span, first: Value, pairs: Value) -> tuple[Value, Value]:
-        """The highest scores; what a query does not see becomes the lowest of all."""
-        e, b, hidden = self.e, self.e.b, constant(VF32, -inf)
-
-        def plain(i: Value, peaks: list[Value]) -> list[Value]:
+        def two(i: Value, peaks: list[Value]) -> list[Value]:
             values = [x for slot in range(2) for x in self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot))]
             return [e.highest(*each) for each in zip(values, peaks, strict=True)]
 
-        def masked(i: Value, peaks: list[Value]) -> list[Value]:
-            values = []
+        lowest = constant(VF32, _NOTHING)
+        peaks = e.loop(number(0), pairs, [lowest] * 4, two)
+        found = [e.unary("ceil", b.fmul(e.highest(peaks[half], peaks[half + 2]), self.scale)) for half in range(2)]
+        before = self._pair(self.peaks)
+        peaks = [b.select(*each) for each in zip(queries, (e.highest(x, lowest) for x in found), before, strict=True)]
+        self._store_pair((peaks[0], peaks[1]), self.peaks)
+        lower = self._both(b.fsub, before, (peaks[0], peaks[1]))
+
+        def line(i: Value, _: list[Value]) -> list[Value]:
+            at = e.at(self.sums, i, 2 * LINE)
+            self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(at), lower), at)
+            return []
+
+        e.loop(number(0), number(self.size), [], line)
+        self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(self.totals), lower), self.totals)
+
+    def _hide(self, span: _Span, first: Value, pairs: Value) -> None:
+        """What a query does not see becomes the lowest of all."""
+        e, b, hidden = self.e, self.e.b, constant(VF32, -inf)
+
+        def two(i: Value, _: list[Value]) -> list[Value]:
             for slot in range(2):
                 address = e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)
                 place = self._spread(b.add(first, b.add(b.mul(i, number(2)), number(slot))))
+                values = []
                 for half, x in enumerate(self._pair(address)):
                     above, below = b.icmp_signed(">=", place, span.low[half]), b.icmp_signed("<", place, span.high[half])
                     values.append(b.select(b.and_(above, below), x, hidden))
-                self._store_pair((values[-2], values[-1]), address)
-            return [e.highest(*each) for each in zip(values, peaks, strict=True)]
+                self._store_pair((values[0], values[1]), address)
+            return []
 
         begin = self._clamped(b.ashr(b.add(b.sub(span.whole, first), number(1)), number(1)), number(0), pairs)
         end = self._clamped(b.ashr(b.sub(span.part, first), number(1)), begin, pairs)
-        peaks = e.loop(number(0), begin, [*before, *before], masked)
-        peaks = e.loop(end, pairs, e.loop(begin, end, peaks, plain), masked)
-        return e.highest(peaks[0], peaks[2]), e.highest(peaks[1], peaks[3])
+        e.loop(number(0), begin, [], two)
+        e.loop(end, pairs, [], two)
 
     def _clamped(self, value: Value, least: Value, most: Value) -> Value:
         b = self.e.b
@@ -282,7 +312,7 @@ class _Attention:
     def _finish(self, out: Value) -> None:
         """The sums over the totals, as rows of queries."""
         e, row = self.e, self.e.b.mul(self.e.heads, number(2 * self.size))
-        totals = self._pair(e.b.add(self.stats, number(2 * LINE)))
+        totals = self._pair(self.totals)
         for half in range(2):
             share = e.b.fdiv(constant(VF32, 1.0), totals[half])
             for first in range(0, self.size, COLUMNS):
