@@ -19,7 +19,7 @@ from llvmlite import ir
 from torch import Tensor
 
 from core.attention.laying import LAY_ARGUMENTS, lay_kernel
-from core.attention.sides import BLOCK, Edges
+from core.attention.sides import Edges
 from core.compiled.arithmetic import exp2_bfloat, scaled
 from core.compiled.crew import crew
 from core.compiled.emitter import I32, I64, LANES, VF32, VI32, Emitter, Value, constant, number
@@ -40,7 +40,8 @@ from core.compiled.tiles import (
 
 _LOG2_E = 1.4426950408889634
 _NOTHING = -(2.0**100)  # the peak of a query that has seen nothing: its products with a scale are not rounded
-_MOST = 2.0**40  # of a block's weights
+_MOST = 2.0**40  # of a run's weights
+GROUP = 4  # runs whose weighted values are summed together
 _ATTEND = (
     "queries padded keys capacity last_keys laid out room config heads shared runs end "
     "edges turn base past scale_bits first step items"
@@ -77,7 +78,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
 
 def _room_bytes(size: int) -> int:
     """Of scores, weights, sums, queries and statistics."""
-    return SIDE * (4 * BLOCK + 2 * BLOCK + 4 * size + 2 * size + 12)
+    return SIDE * (4 * 2 * SIDE + 2 * 2 * GROUP * SIDE + 4 * size + 2 * size + 12)
 
 
 @cache
@@ -117,11 +118,11 @@ class _Attention:
         self.e, self.size, self.tiles = e, size, Tiles(e)
         self.scale = e.spread(e.float_argument(e.scale_bits))
         self.scores = e.room  # float32 [slots, queries]
-        self.weights = e.b.add(self.scores, number(4 * SIDE * BLOCK))  # words of two slots [slots / 2, queries]
-        self.sums = e.b.add(self.weights, number(2 * SIDE * BLOCK))  # float32 [D, queries]
+        self.weights = e.b.add(self.scores, number(4 * SIDE * 2 * SIDE))  # words of two slots [slots / 2, queries]
+        self.sums = e.b.add(self.weights, number(2 * SIDE * 2 * GROUP * SIDE))  # float32 [D, queries]
         self.queries = e.b.add(self.sums, number(4 * SIDE * size))  # words of two columns [D / 2, queries]
         self.peaks = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [queries]
-        self.totals, self.block_totals = (e.b.add(self.peaks, number(2 * LINE * i)) for i in (1, 2))
+        self.totals, self.run_totals = (e.b.add(self.peaks, number(2 * LINE * i)) for i in (1, 2))
 
     def emit(self) -> None:
         self.tiles.configure(self.e.config)
@@ -150,21 +151,26 @@ class _Attention:
         return self.e.spread(self.e.b.trunc(value, I32))
 
     def _span(self, span: _Span) -> None:
-        """Add the slots of a span, block by block."""
-        e, b = self.e, self.e.b
+        """Add the slots of a span, run by run.
 
-        def block(begin: Value, _: list[Value]) -> list[Value]:
-            first = b.select(b.icmp_signed("<", begin, span.first), span.first, begin)
-            stop = e.least(b.add(begin, number(BLOCK)), span.stop)
-            runs = b.udiv(b.add(b.sub(stop, first), number(SIDE - 1)), number(SIDE))
-            slot = b.add(span.origin, first)
-            self._score(span.kv_head, slot, runs)
-            self._weigh(span, first, b.mul(runs, number(LANES)))
-            run = b.add(b.mul(span.kv_head, e.runs), b.udiv(slot, number(SIDE)))
-            self._mix(e.at(e.laid, run, 2 * SIDE * self.size), runs)
+        Scores of the next run and sums of a group before come while a run is weighed: tiles and vectors work at once.
+        """
+        e, b = self.e, self.e.b
+        first, stop = (b.udiv(b.add(slot, number(more)), number(SIDE)) for slot, more in ((span.first, 0), (span.stop, SIDE - 1)))
+        after = b.and_(b.add(stop, number(2 * GROUP - 1)), number(-GROUP))  # no run is left to be summed
+
+        def run(index: Value, _: list[Value]) -> list[Value]:
+            following = b.add(index, number(1))
+            with b.if_then(b.icmp_signed("<", following, stop)):
+                self._score(span, following)
+            with b.if_then(b.icmp_signed("<", index, stop)):
+                self._weigh(span, index)
+            self._mix(span, first, index, stop)
             return []
 
-        e.loop(b.and_(span.first, number(-BLOCK)), span.stop, [], block, step=BLOCK)
+        with b.if_then(b.icmp_signed("<", first, stop)):
+            self._score(span, first)
+            e.loop(first, after, [], run)
 
     def _pair(self, address: Value) -> tuple[Value, Value]:
         """Two vectors of sixteen queries."""
@@ -193,37 +199,41 @@ class _Attention:
         self._store_pair((lowest, lowest), self.peaks)
         self._store_pair((zeros, zeros), self.totals)
 
-    def _score(self, kv_head: Value, first: Value, runs: Value) -> None:
-        """Products of the keys of so many runs with the queries."""
+    def _scores_of(self, run: Value) -> Value:
+        return self.e.at(self.scores, self.e.b.and_(run, number(1)), 4 * SIDE * SIDE)
+
+    def _weights_of(self, run: Value) -> Value:
+        return self.e.at(self.weights, self.e.b.and_(run, number(2 * GROUP - 1)), 2 * SIDE * SIDE)
+
+    def _score(self, span: _Span, run: Value) -> None:
+        """Products of the keys of a run with the queries."""
         e, b, row = self.e, self.e.b, 2 * self.size
-        keys = e.at(e.keys, b.add(b.mul(kv_head, e.capacity), first), row)
-        last = e.at(e.last_keys, kv_head, SIDE * row)
+        first = b.add(span.origin, b.mul(run, number(SIDE)))
+        whole = b.icmp_signed("<=", b.add(first, number(SIDE)), e.end)
+        keys = e.at(e.keys, b.add(b.mul(span.kv_head, e.capacity), first), row)
+        at = b.select(whole, keys, e.at(e.last_keys, span.kv_head, SIDE * row))
         right = Factor(self.queries, number(LINE), number(2 * LINE), number(2 * TILE))
+        self.tiles.clear()
+        self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
+        self.tiles.store(self._scores_of(run), number(2 * LINE))
 
-        def run(index: Value, _: list[Value]) -> list[Value]:
-            ends = b.add(first, b.mul(b.add(index, number(1)), number(SIDE)))
-            at = b.select(b.icmp_signed("<=", ends, e.end), e.at(keys, index, SIDE * row), last)
-            self.tiles.clear()
-            self.tiles.ask(e.at(keys, b.add(index, number(1)), SIDE * row), SIDE * row)
-            self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
-            self.tiles.store(e.at(self.scores, index, 4 * SIDE * SIDE), number(2 * LINE))
-            return []
-
-        e.loop(number(0), runs, [], run)
-
-    def _weigh(self, span: _Span, first: Value, pairs: Value) -> None:
-        """Weights of the scores of a block, which begins at slot `first` of the span."""
+    def _weigh(self, span: _Span, run: Value) -> None:
+        """Weights of the scores of a run."""
         e, b = self.e, self.e.b
-        self._hide(span, first, pairs)
+        scores, weights = self._scores_of(run), self._weights_of(run)
+        self._hide(span, b.mul(run, number(SIDE)), scores)
         unset = [b.fcmp_ordered("==", each, constant(VF32, _NOTHING)) for each in self._pair(self.peaks)]
         with b.if_then(self._some(unset)):
-            self._raise(unset, pairs)
-        self._powers(pairs)
-        over = [b.fcmp_ordered(">", each, constant(VF32, _MOST)) for each in self._pair(self.block_totals)]
-        with b.if_then(self._some(over)):
-            self._raise(over, pairs)
-            self._powers(pairs)
-        self._store_pair(self._both(b.fadd, self._pair(self.totals), self._pair(self.block_totals)), self.totals)
+            self._raise(unset, scores)
+        totals = self._powers(scores, weights)
+        over = [b.fcmp_ordered(">", each, constant(VF32, _MOST)) for each in totals]
+        some = self._some(over)
+        with b.if_then(some):
+            self._lower(self._raise(over, scores))
+            again = self._powers(scores, weights)
+            self._store_pair(again, self.run_totals)
+        totals = self._both(lambda x, y: b.select(some, x, y), self._pair(self.run_totals), totals)
+        self._store_pair(self._both(b.fadd, self._pair(self.totals), totals), self.totals)
 
     def _both(self, change: Callable[..., Value], *pairs: tuple[Value, Value]) -> tuple[Value, Value]:
         first, second = (change(*each) for each in zip(*pairs, strict=True))
@@ -234,80 +244,99 @@ class _Attention:
         b, kind = self.e.b, ir.IntType(LANES)
         return b.icmp_unsigned("!=", b.or_(*(b.bitcast(each, kind) for each in queries)), ir.Constant(kind, 0))
 
-    def _powers(self, pairs: Value) -> None:
-        """Weights, two slots at a time, and their totals."""
+    def _powers(self, scores: Value, weights: Value) -> tuple[Value, Value]:
+        """Weights of a run, two slots at a time; returns their totals."""
         e, b = self.e, self.e.b
         shifts = self._both(b.fneg, self._pair(self.peaks))
 
         def two(i: Value, totals: list[Value]) -> list[Value]:
-            slots = [self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)) for slot in range(2)]
+            slots = [self._pair(e.at(scores, i, 4 * LINE, 2 * LINE * slot)) for slot in range(2)]
             words = [[exp2_bfloat(e, e.fma(x, self.scale, shift)) for x, shift in zip(slot, shifts, strict=True)] for slot in slots]
             for half, (even, odd) in enumerate(zip(*words, strict=True)):
                 word = b.or_(b.lshr(even, constant(VI32, 16)), odd)
-                e.store(word, e.at(self.weights, i, 2 * LINE, LINE * half), LINE)
+                e.store(word, e.at(weights, i, 2 * LINE, LINE * half), LINE)
             sums = [b.fadd(*(b.bitcast(each, VF32) for each in both)) for both in zip(*words, strict=True)]
             return [b.fadd(*each) for each in zip(totals, sums, strict=True)]
 
-        totals = e.loop(number(0), pairs, [constant(VF32, 0.0)] * 2, two)
-        self._store_pair((totals[0], totals[1]), self.block_totals)
+        totals = e.loop(number(0), number(LANES), [constant(VF32, 0.0)] * 2, two)
+        return totals[0], totals[1]
 
-    def _raise(self, queries: list[Value], pairs: Value) -> None:
-        """The exponents of these queries' highest scores in the block for those that weights were measured by."""
+    def _raise(self, queries: list[Value], scores: Value) -> tuple[Value, Value]:
+        """Measure the weights of these queries by the highest scores of a run; returns by which powers those before differ."""
         e, b = self.e, self.e.b
 
         def two(i: Value, peaks: list[Value]) -> list[Value]:
-            values = [x for slot in range(2) for x in self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot))]
+            values = [x for slot in range(2) for x in self._pair(e.at(scores, i, 4 * LINE, 2 * LINE * slot))]
             return [e.highest(*each) for each in zip(values, peaks, strict=True)]
 
         lowest = constant(VF32, _NOTHING)
-        peaks = e.loop(number(0), pairs, [lowest] * 4, two)
+        peaks = e.loop(number(0), number(LANES), [lowest] * 4, two)
         found = [e.unary("ceil", b.fmul(e.highest(peaks[half], peaks[half + 2]), self.scale)) for half in range(2)]
         before = self._pair(self.peaks)
-        peaks = [b.select(*each) for each in zip(queries, (e.highest(x, lowest) for x in found), before, strict=True)]
-        self._store_pair((peaks[0], peaks[1]), self.peaks)
-        lower = self._both(b.fsub, before, (peaks[0], peaks[1]))
+        now = self._both(b.select, (queries[0], queries[1]), self._both(lambda x: e.highest(x, lowest), (found[0], found[1])), before)
+        self._store_pair(now, self.peaks)
+        return self._both(b.fsub, before, now)
+
+    def _lower(self, powers: tuple[Value, Value]) -> None:
+        """What there is of sums, totals and weights is multiplied by these powers of two."""
+        e, b = self.e, self.e.b
 
         def line(i: Value, _: list[Value]) -> list[Value]:
             at = e.at(self.sums, i, 2 * LINE)
-            self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(at), lower), at)
+            self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(at), powers), at)
+            return []
+
+        def words(i: Value, _: list[Value]) -> list[Value]:
+            for half, power in enumerate(powers):
+                at = e.at(self.weights, i, 2 * LINE, LINE * half)
+                word, upper = e.load(at, VI32, LINE), constant(VI32, 0xFFFF0000)
+                parts = (b.bitcast(part, VF32) for part in (b.shl(word, constant(VI32, 16)), b.and_(word, upper)))
+                even, odd = (b.bitcast(scaled(e, part, power), VI32) for part in parts)
+                e.store(b.or_(b.lshr(even, constant(VI32, 16)), b.and_(odd, upper)), at, LINE)
             return []
 
         e.loop(number(0), number(self.size), [], line)
-        self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(self.totals), lower), self.totals)
+        e.loop(number(0), number(2 * GROUP * LANES), [], words)
+        self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(self.totals), powers), self.totals)
 
-    def _hide(self, span: _Span, first: Value, pairs: Value) -> None:
-        """What a query does not see becomes the lowest of all."""
+    def _hide(self, span: _Span, first: Value, scores: Value) -> None:
+        """What a query does not see of a run, from slot `first` of the span on, becomes the lowest of all."""
         e, b, hidden = self.e, self.e.b, constant(VF32, -inf)
 
-        def two(i: Value, _: list[Value]) -> list[Value]:
-            for slot in range(2):
-                address = e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)
-                place = self._spread(b.add(first, b.add(b.mul(i, number(2)), number(slot))))
-                values = []
-                for half, x in enumerate(self._pair(address)):
-                    above, below = b.icmp_signed(">=", place, span.low[half]), b.icmp_signed("<", place, span.high[half])
-                    values.append(b.select(b.and_(above, below), x, hidden))
-                self._store_pair((values[0], values[1]), address)
+        def one(i: Value, _: list[Value]) -> list[Value]:
+            address, place = e.at(scores, i, 2 * LINE), self._spread(b.add(first, i))
+            values = []
+            for half, x in enumerate(self._pair(address)):
+                above, below = b.icmp_signed(">=", place, span.low[half]), b.icmp_signed("<", place, span.high[half])
+                values.append(b.select(b.and_(above, below), x, hidden))
+            self._store_pair((values[0], values[1]), address)
             return []
 
-        begin = self._clamped(b.ashr(b.add(b.sub(span.whole, first), number(1)), number(1)), number(0), pairs)
-        end = self._clamped(b.ashr(b.sub(span.part, first), number(1)), begin, pairs)
-        e.loop(number(0), begin, [], two)
-        e.loop(end, pairs, [], two)
+        seen = b.and_(b.icmp_signed(">=", first, span.whole), b.icmp_signed("<=", b.add(first, number(SIDE)), span.part))
+        with b.if_then(b.not_(seen)):
+            e.loop(number(0), number(SIDE), [], one)
 
-    def _clamped(self, value: Value, least: Value, most: Value) -> Value:
-        b = self.e.b
-        return self.e.least(b.select(b.icmp_signed("<", value, least), least, value), most)
+    def _mix(self, span: _Span, first: Value, run: Value, stop: Value) -> None:
+        """Add a part of the weighted values of the group before this run's to the sums."""
+        e, b = self.e, self.e.b
+        end = e.least(b.and_(run, number(-GROUP)), stop)
+        begin = b.sub(b.and_(run, number(-GROUP)), number(GROUP))
+        begin = b.select(b.icmp_signed("<", begin, first), first, begin)
+        count, weights = b.sub(end, begin), self._weights_of(begin)
+        at = b.add(b.mul(span.kv_head, e.runs), b.add(b.udiv(span.origin, number(SIDE)), begin))
+        values = e.at(e.laid, at, 2 * SIDE * self.size)
+        right = Factor(weights, number(LINE), number(2 * LINE), number(2 * TILE))
 
-    def _mix(self, values: Value, runs: Value) -> None:
-        """Add the weighted values of this block to the sums."""
-        right = Factor(self.weights, number(LINE), number(2 * LINE), number(2 * TILE))
-        for first in range(0, self.size, SIDE):
-            square, row = self.e.b.add(self.sums, number(2 * LINE * first)), number(2 * LINE)
-            at = self.e.b.add(values, number(LINE * first))
-            self.tiles.load(square, row)
-            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right, ahead=2 * TILE)
-            self.tiles.store(square, row)
+        def square(index: Value, _: list[Value]) -> list[Value]:
+            sums, row = e.at(self.sums, index, 2 * LINE * SIDE), number(2 * LINE)
+            left = Factor(e.at(values, index, LINE * SIDE), number(TILE), number(LINE), number(LINE * self.size))
+            self.tiles.load(sums, row)
+            self.tiles.add(count, left, right)
+            self.tiles.store(sums, row)
+            return []
+
+        with b.if_then(b.icmp_signed(">", count, number(0))):
+            e.loop(b.and_(run, number(GROUP - 1)), number(self.size // SIDE), [], square, step=GROUP)
 
     def _finish(self, out: Value) -> None:
         """The sums over the totals, as rows of queries."""
