@@ -8,7 +8,7 @@ query comes out the same whatever rows are computed with it. Keys may be there i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf
@@ -78,7 +78,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
 
 def _room_bytes(size: int) -> int:
     """Of scores, weights, sums, queries and statistics."""
-    return SIDE * (4 * 2 * SIDE + 2 * 2 * GROUP * SIDE + 4 * size + 2 * size + 12)
+    return SIDE * (4 * SIDE + 2 * GROUP * SIDE + 4 * size + 2 * size + 12)
 
 
 @cache
@@ -118,8 +118,8 @@ class _Attention:
         self.e, self.size, self.tiles = e, size, Tiles(e)
         self.scale = e.spread(e.float_argument(e.scale_bits))
         self.scores = e.room  # float32 [slots, queries]
-        self.weights = e.b.add(self.scores, number(4 * SIDE * 2 * SIDE))  # words of two slots [slots / 2, queries]
-        self.sums = e.b.add(self.weights, number(2 * SIDE * 2 * GROUP * SIDE))  # float32 [D, queries]
+        self.weights = e.b.add(self.scores, number(4 * SIDE * SIDE))  # words of two slots [slots / 2, queries]
+        self.sums = e.b.add(self.weights, number(2 * SIDE * GROUP * SIDE))  # float32 [D, queries]
         self.queries = e.b.add(self.sums, number(4 * SIDE * size))  # words of two columns [D / 2, queries]
         self.peaks = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [queries]
         self.totals, self.run_totals = (e.b.add(self.peaks, number(2 * LINE * i)) for i in (1, 2))
@@ -131,7 +131,7 @@ class _Attention:
 
     def _item(self, item: Value) -> list[Value]:
         e, b = self.e, self.e.b
-        head, row = b.urem(item, e.heads), b.mul(b.udiv(item, e.heads), number(SIDE))
+        n=b.udiv(e.items,e.heads); head, row = b.udiv(item, n), b.mul(b.urem(item, n), number(SIDE))
         self._begin(e.at(e.queries, b.add(b.mul(head, e.padded), row), 2 * self.size))
         kv_head, seen = b.udiv(head, e.shared), b.add(e.past, row)  # slots before the first query
         edges = [e.load(e.at(e.edges, row, 4, LINE * half), VI32, 4) for half in range(2)]
@@ -151,26 +151,33 @@ class _Attention:
         return self.e.spread(self.e.b.trunc(value, I32))
 
     def _span(self, span: _Span) -> None:
-        """Add the slots of a span, run by run.
-
-        Scores of the next run and sums of a group before come while a run is weighed: tiles and vectors work at once.
-        """
+        """Add the slots of a span, a few runs at a time, which begin at fixed slots."""
         e, b = self.e, self.e.b
         first, stop = (b.udiv(b.add(slot, number(more)), number(SIDE)) for slot, more in ((span.first, 0), (span.stop, SIDE - 1)))
-        after = b.and_(b.add(stop, number(2 * GROUP - 1)), number(-GROUP))  # no run is left to be summed
 
-        def run(index: Value, _: list[Value]) -> list[Value]:
-            following = b.add(index, number(1))
-            with b.if_then(b.icmp_signed("<", following, stop)):
-                self._score(span, following)
-            with b.if_then(b.icmp_signed("<", index, stop)):
-                self._weigh(span, index)
-            self._mix(span, first, index, stop)
+        def group(index: Value, _: list[Value]) -> list[Value]:
+            begin = b.select(b.icmp_signed("<", index, first), first, index)
+            end = e.least(b.add(index, number(GROUP)), stop)
+            e.loop(begin, end, [], lambda run, _: self._run(span, run))
+            self._mix(self._values_of(span, begin), self._weights_of(begin), b.sub(end, begin))
             return []
 
-        with b.if_then(b.icmp_signed("<", first, stop)):
-            self._score(span, first)
-            e.loop(first, after, [], run)
+        e.loop(b.and_(first, number(-GROUP)), stop, [], group, step=GROUP)
+
+    def _run(self, span: _Span, run: Value) -> list[Value]:
+        self._score(span, run)
+        self._weigh(span, run)
+        return []
+
+    def _keys_of(self, span: _Span, run: Value) -> Value:
+        e, b = self.e, self.e.b
+        slot = b.add(span.origin, b.mul(run, number(SIDE)))
+        return e.at(e.keys, b.add(b.mul(span.kv_head, e.capacity), slot), 2 * self.size)
+
+    def _values_of(self, span: _Span, run: Value) -> Value:
+        e, b = self.e, self.e.b
+        index = b.add(b.mul(span.kv_head, e.runs), b.add(b.udiv(span.origin, number(SIDE)), run))
+        return e.at(e.laid, index, 2 * SIDE * self.size)
 
     def _pair(self, address: Value) -> tuple[Value, Value]:
         """Two vectors of sixteen queries."""
@@ -199,41 +206,34 @@ class _Attention:
         self._store_pair((lowest, lowest), self.peaks)
         self._store_pair((zeros, zeros), self.totals)
 
-    def _scores_of(self, run: Value) -> Value:
-        return self.e.at(self.scores, self.e.b.and_(run, number(1)), 4 * SIDE * SIDE)
-
     def _weights_of(self, run: Value) -> Value:
-        return self.e.at(self.weights, self.e.b.and_(run, number(2 * GROUP - 1)), 2 * SIDE * SIDE)
+        return self.e.at(self.weights, self.e.b.and_(run, number(GROUP - 1)), 2 * SIDE * SIDE)
 
     def _score(self, span: _Span, run: Value) -> None:
         """Products of the keys of a run with the queries."""
         e, b, row = self.e, self.e.b, 2 * self.size
-        first = b.add(span.origin, b.mul(run, number(SIDE)))
-        whole = b.icmp_signed("<=", b.add(first, number(SIDE)), e.end)
-        keys = e.at(e.keys, b.add(b.mul(span.kv_head, e.capacity), first), row)
-        at = b.select(whole, keys, e.at(e.last_keys, span.kv_head, SIDE * row))
+        last = b.add(span.origin, b.mul(b.add(run, number(1)), number(SIDE)))
+        whole = b.icmp_signed("<=", last, e.end)
+        at = b.select(whole, self._keys_of(span, run), e.at(e.last_keys, span.kv_head, SIDE * row))
         right = Factor(self.queries, number(LINE), number(2 * LINE), number(2 * TILE))
         self.tiles.clear()
         self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
-        self.tiles.store(self._scores_of(run), number(2 * LINE))
+        self.tiles.store(self.scores, number(2 * LINE))
 
     def _weigh(self, span: _Span, run: Value) -> None:
         """Weights of the scores of a run."""
         e, b = self.e, self.e.b
-        scores, weights = self._scores_of(run), self._weights_of(run)
-        self._hide(span, b.mul(run, number(SIDE)), scores)
+        self._hide(span, b.mul(run, number(SIDE)))
         unset = [b.fcmp_ordered("==", each, constant(VF32, _NOTHING)) for each in self._pair(self.peaks)]
         with b.if_then(self._some(unset)):
-            self._raise(unset, scores)
-        totals = self._powers(scores, weights)
-        over = [b.fcmp_ordered(">", each, constant(VF32, _MOST)) for each in totals]
-        some = self._some(over)
-        with b.if_then(some):
-            self._lower(self._raise(over, scores))
-            again = self._powers(scores, weights)
-            self._store_pair(again, self.run_totals)
-        totals = self._both(lambda x, y: b.select(some, x, y), self._pair(self.run_totals), totals)
-        self._store_pair(self._both(b.fadd, self._pair(self.totals), totals), self.totals)
+            self._raise(unset)
+        asked = self._values_of(span, run), self._keys_of(span, b.add(run, number(1)))
+        self._store_pair(self._powers(self._weights_of(run), asked), self.run_totals)
+        over = [b.fcmp_ordered(">", each, constant(VF32, _MOST)) for each in self._pair(self.run_totals)]
+        with b.if_then(self._some(over)):
+            self._lower(self._raise(over))
+            self._store_pair(self._powers(self._weights_of(run), ()), self.run_totals)
+        self._store_pair(self._both(b.fadd, self._pair(self.totals), self._pair(self.run_totals)), self.totals)
 
     def _both(self, change: Callable[..., Value], *pairs: tuple[Value, Value]) -> tuple[Value, Value]:
         first, second = (change(*each) for each in zip(*pairs, strict=True))
@@ -244,13 +244,18 @@ class _Attention:
         b, kind = self.e.b, ir.IntType(LANES)
         return b.icmp_unsigned("!=", b.or_(*(b.bitcast(each, kind) for each in queries)), ir.Constant(kind, 0))
 
-    def _powers(self, scores: Value, weights: Value) -> tuple[Value, Value]:
-        """Weights of a run, two slots at a time; returns their totals."""
+    def _powers(self, weights: Value, asked: Sequence[Value]) -> tuple[Value, Value]:
+        """Weights of a run, two slots at a time; returns their totals.
+
+        asked: rows of a run each that are needed soon.
+        """
         e, b = self.e, self.e.b
         shifts = self._both(b.fneg, self._pair(self.peaks))
 
         def two(i: Value, totals: list[Value]) -> list[Value]:
-            slots = [self._pair(e.at(scores, i, 4 * LINE, 2 * LINE * slot)) for slot in range(2)]
+            for address in asked:
+                self.tiles.ask(e.at(address, i, 4 * self.size), 4 * self.size)
+            slots = [self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)) for slot in range(2)]
             words = [[exp2_bfloat(e, e.fma(x, self.scale, shift)) for x, shift in zip(slot, shifts, strict=True)] for slot in slots]
             for half, (even, odd) in enumerate(zip(*words, strict=True)):
                 word = b.or_(b.lshr(even, constant(VI32, 16)), odd)
@@ -261,12 +266,12 @@ class _Attention:
         totals = e.loop(number(0), number(LANES), [constant(VF32, 0.0)] * 2, two)
         return totals[0], totals[1]
 
-    def _raise(self, queries: list[Value], scores: Value) -> tuple[Value, Value]:
+    def _raise(self, queries: list[Value]) -> tuple[Value, Value]:
         """Measure the weights of these queries by the highest scores of a run; returns by which powers those before differ."""
         e, b = self.e, self.e.b
 
         def two(i: Value, peaks: list[Value]) -> list[Value]:
-            values = [x for slot in range(2) for x in self._pair(e.at(scores, i, 4 * LINE, 2 * LINE * slot))]
+            values = [x for slot in range(2) for x in self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot))]
             return [e.highest(*each) for each in zip(values, peaks, strict=True)]
 
         lowest = constant(VF32, _NOTHING)
@@ -296,15 +301,15 @@ class _Attention:
             return []
 
         e.loop(number(0), number(self.size), [], line)
-        e.loop(number(0), number(2 * GROUP * LANES), [], words)
+        e.loop(number(0), number(GROUP * LANES), [], words)
         self._store_pair(self._both(lambda *x: scaled(e, *x), self._pair(self.totals), powers), self.totals)
 
-    def _hide(self, span: _Span, first: Value, scores: Value) -> None:
+    def _hide(self, span: _Span, first: Value) -> None:
         """What a query does not see of a run, from slot `first` of the span on, becomes the lowest of all."""
         e, b, hidden = self.e, self.e.b, constant(VF32, -inf)
 
         def one(i: Value, _: list[Value]) -> list[Value]:
-            address, place = e.at(scores, i, 2 * LINE), self._spread(b.add(first, i))
+            address, place = e.at(self.scores, i, 2 * LINE), self._spread(b.add(first, i))
             values = []
             for half, x in enumerate(self._pair(address)):
                 above, below = b.icmp_signed(">=", place, span.low[half]), b.icmp_signed("<", place, span.high[half])
@@ -316,27 +321,15 @@ class _Attention:
         with b.if_then(b.not_(seen)):
             e.loop(number(0), number(SIDE), [], one)
 
-    def _mix(self, span: _Span, first: Value, run: Value, stop: Value) -> None:
-        """Add a part of the weighted values of the group before this run's to the sums."""
-        e, b = self.e, self.e.b
-        end = e.least(b.and_(run, number(-GROUP)), stop)
-        begin = b.sub(b.and_(run, number(-GROUP)), number(GROUP))
-        begin = b.select(b.icmp_signed("<", begin, first), first, begin)
-        count, weights = b.sub(end, begin), self._weights_of(begin)
-        at = b.add(b.mul(span.kv_head, e.runs), b.add(b.udiv(span.origin, number(SIDE)), begin))
-        values = e.at(e.laid, at, 2 * SIDE * self.size)
+    def _mix(self, values: Value, weights: Value, runs: Value) -> None:
+        """Add the weighted values of so many runs to the sums."""
         right = Factor(weights, number(LINE), number(2 * LINE), number(2 * TILE))
-
-        def square(index: Value, _: list[Value]) -> list[Value]:
-            sums, row = e.at(self.sums, index, 2 * LINE * SIDE), number(2 * LINE)
-            left = Factor(e.at(values, index, LINE * SIDE), number(TILE), number(LINE), number(LINE * self.size))
-            self.tiles.load(sums, row)
-            self.tiles.add(count, left, right)
-            self.tiles.store(sums, row)
-            return []
-
-        with b.if_then(b.icmp_signed(">", count, number(0))):
-            e.loop(b.and_(run, number(GROUP - 1)), number(self.size // SIDE), [], square, step=GROUP)
+        for first in range(0, self.size, SIDE):
+            square, row = self.e.b.add(self.sums, number(2 * LINE * first)), number(2 * LINE)
+            at = self.e.b.add(values, number(LINE * first))
+            self.tiles.load(square, row)
+            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right)
+            self.tiles.store(square, row)
 
     def _finish(self, out: Value) -> None:
         """The sums over the totals, as rows of queries."""
