@@ -16,7 +16,7 @@ from core.cache.base import Coded, Slots
 from core.cache.coded import Share
 from core.compiled.tiles import SIDE
 
-BLOCK = 256  # slots that attention on tiles takes at a time, from where each side begins
+BLOCK = 128  # slots that attention on tiles takes at a time, from where each side begins
 
 
 @dataclass(frozen=True)

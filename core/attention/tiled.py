@@ -1,16 +1,14 @@
 """Full causal attention of a prompt on the processor's matrix tiles, in bfloat16 with a softmax in float32.
 
 Values are first laid out as tiles. Then 32 queries at a time, one in each lane of two vectors, take blocks of keys in turn:
-scores, their softmax and the weighted values of a block stay in a thread's nearest caches, and what came before is scaled as
-the highest score rises (online softmax, Dao et al. 2022, FlashAttention, arXiv 2205.14135). Blocks begin at fixed slots, so a
-query comes out the same whatever rows are computed with it. Keys may be there in two forms side by side, see `Sides`.
+scores, their weights and the weighted values of a block stay in a thread's nearest cache, see `Weighing` (online softmax, Dao
+et al. 2022, FlashAttention, arXiv 2205.14135). Blocks begin at fixed slots, so a query comes out the same whatever rows are
+computed with it. Keys may be there in two forms side by side, see `Sides`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from math import inf
 
 import numpy as np
 import torch
@@ -19,7 +17,8 @@ from torch import Tensor
 
 from core.attention.laying import LAY_ARGUMENTS, lay_kernel
 from core.attention.sides import BLOCK, Edges
-from core.compiled.arithmetic import exp2
+from core.attention.weighing import Span, Weighing
+from core.compiled.arithmetic import flushed
 from core.compiled.crew import crew
 from core.compiled.emitter import I32, I64, LANES, VF32, VI32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
@@ -38,7 +37,7 @@ from core.compiled.tiles import (
 )
 
 _LOG2_E = 1.4426950408889634
-_NOTHING = -(2.0**100)  # the peak of a query that has seen nothing: its products with a scale are not rounded
+_RUNS = BLOCK // SIDE  # of a block
 _ATTEND = (
     "queries padded keys capacity last_keys laid out room config heads shared runs end "
     "edges turn base past scale_bits first step items"
@@ -74,8 +73,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, rows: int, scale: floa
 
 
 def _room_bytes(size: int) -> int:
-    """Of scores, weights, sums, queries and statistics."""
-    return SIDE * (4 * BLOCK + 2 * BLOCK + 4 * size + 2 * size + 8)
+    """Of sums, queries and what `Weighing` needs."""
+    return SIDE * (4 * size + 2 * size) + Weighing.ROOM
 
 
 @cache
@@ -86,91 +85,90 @@ def tiled_attention(size: int) -> int:
     addresses of what `lay_kernel` wrote, of the attention [padded, H, D], of room and of the configuration of tiles; H, the
     query heads of a KV head, runs a head; the number of slots; what `Edges` holds and the slots from its turn to the first
     query's own; the bits of the float32 that scores are multiplied by for powers of two; the first item, the step to the next
-    and their number. Item i is head i mod H of the queries from ⌊i / H⌋ · SIDE on.
+    and their number. Items are SIDE queries of a head each, see `_place`.
     """
     e = Emitter(f"tiled_attention_{size}", _ATTEND)
     _Attention(e, size).emit()
     return e.finish()
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Slots that queries of an item see, counted from `origin` on: from `first`, a multiple of SIDE, up to `stop`.
-
-    All queries see those from `whole` to before `part`; each sees those from its `low` to before its `high`, two vectors.
-    """
-
-    kv_head: Value
-    origin: Value
-    first: Value
-    stop: Value
-    whole: Value
-    part: Value
-    low: list[Value]
-    high: list[Value]
-
-
 class _Attention:
     def __init__(self, e: Emitter, size: int) -> None:
         self.e, self.size, self.tiles = e, size, Tiles(e)
-        self.scale = e.spread(e.float_argument(e.scale_bits))
-        self.scores = e.room  # float32 [slots, queries]
-        self.weights = e.b.add(self.scores, number(4 * SIDE * BLOCK))  # words of two slots [slots / 2, queries]
-        self.sums = e.b.add(self.weights, number(2 * SIDE * BLOCK))  # float32 [D, queries]
+        self.sums = e.room  # float32 [D, queries]
         self.queries = e.b.add(self.sums, number(4 * SIDE * size))  # words of two columns [D / 2, queries]
-        self.stats = e.b.add(self.queries, number(2 * SIDE * size))  # float32 [2, queries]: highest score, total
+        self.weighing = Weighing(e, size, self.sums, e.b.add(self.queries, number(2 * SIDE * size)))
 
     def emit(self) -> None:
         self.tiles.configure(self.e.config)
-        self.e.loop(self.e.first, self.e.items, [], lambda item, _: self._item(item), step=self.e.step)
+        with flushed(self.e):
+            self.e.loop(self.e.first, self.e.items, [], lambda item, _: self._item(item), step=self.e.step)
         self.tiles.release()
 
     def _item(self, item: Value) -> list[Value]:
         e, b = self.e, self.e.b
-        head, row = b.urem(item, e.heads), b.mul(b.udiv(item, e.heads), number(SIDE))
+        head, row = self._place(item)
         self._begin(e.at(e.queries, b.add(b.mul(head, e.padded), row), 2 * self.size))
         kv_head, seen = b.udiv(head, e.shared), b.add(e.past, row)  # slots before the first query
         edges = [e.load(e.at(e.edges, row, 4, LINE * half), VI32, 4) for half in range(2)]
         before, after = (b.sext(e.load(e.at(e.edges, row, 4, 4 * i), I32, 4), I64) for i in (0, SIDE - 1))
         never = [constant(VI32, 0)] * 2
-        self._span(_Span(kv_head, number(0), number(0), after, number(0), before, never, edges))
+        self._span(Span(kv_head, number(0), number(0), after, number(0), before, never, edges))
         start, stop = b.sub(before, e.base), e.least(b.add(seen, number(SIDE)), b.sub(e.end, e.turn))
         low = [b.sub(edge, self._spread(e.base)) for edge in edges]
         first = self._spread(seen)
         high = [b.add(first, ir.Constant(VI32, list(range(LANES * half + 1, LANES * half + LANES + 1)))) for half in range(2)]
         whole = b.sub(after, e.base), b.add(seen, number(1))
-        self._span(_Span(kv_head, e.turn, b.and_(start, number(-SIDE)), stop, *whole, low, high))
+        self._span(Span(kv_head, e.turn, b.and_(start, number(-SIDE)), stop, *whole, low, high))
         self._finish(e.at(e.out, b.add(b.mul(row, e.heads), head), 2 * self.size))
         return []
+
+    def _place(self, item: Value) -> tuple[Value, Value]:
+        """A head and the row where its queries begin.
+
+        Heads come one after the other, whose keys and values stay near. Every other begins with the last rows, which see most:
+        threads that take turns get as much to do.
+        """
+        b, blocks = self.e.b, self.e.b.udiv(self.e.items, self.e.heads)
+        head, block = b.udiv(item, blocks), b.urem(item, blocks)
+        backwards = b.sub(b.sub(blocks, number(1)), block)
+        odd = b.trunc(head, ir.IntType(1))
+        return head, b.mul(b.select(odd, backwards, block), number(SIDE))
 
     def _spread(self, value: Value) -> Value:
         return self.e.spread(self.e.b.trunc(value, I32))
 
-    def _span(self, span: _Span) -> None:
+    def _span(self, span: Span) -> None:
         """Add the slots of a span, block by block."""
         e, b = self.e, self.e.b
+        first, stop = (
+            b.udiv(b.add(slot, number(more)), number(SIDE)) for slot, more in ((span.first, 0), (span.stop, SIDE - 1))
+        )
 
-        def block(begin: Value, _: list[Value]) -> list[Value]:
-            first = b.select(b.icmp_signed("<", begin, span.first), span.first, begin)
-            stop = e.least(b.add(begin, number(BLOCK)), span.stop)
-            runs = b.udiv(b.add(b.sub(stop, first), number(SIDE - 1)), number(SIDE))
-            slot = b.add(span.origin, first)
-            self._score(span.kv_head, slot, runs)
-            self._weigh(span, first, b.mul(runs, number(LANES)))
-            run = b.add(b.mul(span.kv_head, e.runs), b.udiv(slot, number(SIDE)))
-            self._mix(e.at(e.laid, run, 2 * SIDE * self.size), runs)
+        def block(index: Value, _: list[Value]) -> list[Value]:
+            begin = b.select(b.icmp_signed("<", index, first), first, index)
+            end = e.least(b.add(index, number(_RUNS)), stop)
+            e.loop(begin, end, [], lambda run, _: self._run(span, run))
+            self._mix(self._values(span, begin), self.weighing.weights(begin), b.sub(end, begin))
             return []
 
-        e.loop(b.and_(span.first, number(-BLOCK)), span.stop, [], block, step=BLOCK)
+        e.loop(b.and_(first, number(-_RUNS)), stop, [], block, step=_RUNS)
 
-    def _pair(self, address: Value) -> tuple[Value, Value]:
-        """Two vectors of sixteen queries."""
-        first, second = (self.e.load(self.e.b.add(address, number(LINE * half)), VF32, LINE) for half in range(2))
-        return first, second
+    def _run(self, span: Span, run: Value) -> list[Value]:
+        following = self._keys(span, self.e.b.add(run, number(1)))
+        self._score(span, run)
+        self.weighing.weigh(span, run, (self._values(span, run), following))
+        return []
 
-    def _store_pair(self, values: tuple[Value, Value], address: Value) -> None:
-        for half, value in enumerate(values):
-            self.e.store(value, self.e.b.add(address, number(LINE * half)), LINE)
+    def _keys(self, span: Span, run: Value) -> Value:
+        e, b = self.e, self.e.b
+        slot = b.add(span.origin, b.mul(run, number(SIDE)))
+        return e.at(e.keys, b.add(b.mul(span.kv_head, e.capacity), slot), 2 * self.size)
+
+    def _values(self, span: Span, run: Value) -> Value:
+        e, b = self.e, self.e.b
+        index = b.add(b.mul(span.kv_head, e.runs), b.add(b.udiv(span.origin, number(SIDE)), run))
+        return e.at(e.laid, index, 2 * SIDE * self.size)
 
     def _begin(self, queries: Value) -> None:
         """Queries as columns; nothing summed yet."""
@@ -180,109 +178,39 @@ class _Attention:
                 rows = [e.b.add(queries, number(2 * (self.size * (LANES * half + i) + first))) for i in range(LANES)]
                 for index, line in enumerate(transposed(e, [e.load(row, VI32, 2) for row in rows])):
                     e.store(line, e.b.add(self.queries, number(LINE * (first + 2 * index + half))), LINE)
-        zeros, lowest = constant(VF32, 0.0), constant(VF32, _NOTHING)
 
         def clear(i: Value, _: list[Value]) -> list[Value]:
-            self._store_pair((zeros, zeros), e.at(self.sums, i, 2 * LINE))
+            e.store(constant(VF32, 0.0), e.at(self.sums, i, LINE), LINE)
             return []
 
-        e.loop(number(0), number(self.size), [], clear)
-        self._store_pair((lowest, lowest), self.stats)
-        self._store_pair((zeros, zeros), e.b.add(self.stats, number(2 * LINE)))
+        e.loop(number(0), number(2 * self.size), [], clear)
+        self.weighing.begin()
 
-    def _score(self, kv_head: Value, first: Value, runs: Value) -> None:
-        """Products of the keys of so many runs with the queries."""
+    def _score(self, span: Span, run: Value) -> None:
+        """Products of the keys of a run with the queries."""
         e, b, row = self.e, self.e.b, 2 * self.size
-        keys = e.at(e.keys, b.add(b.mul(kv_head, e.capacity), first), row)
-        last = e.at(e.last_keys, kv_head, SIDE * row)
+        last = b.add(span.origin, b.mul(b.add(run, number(1)), number(SIDE)))
+        whole = b.icmp_signed("<=", last, e.end)
+        at = b.select(whole, self._keys(span, run), e.at(e.last_keys, span.kv_head, SIDE * row))
         right = Factor(self.queries, number(LINE), number(2 * LINE), number(2 * TILE))
+        self.tiles.clear()
+        self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
+        self.tiles.store(self.weighing.scores, number(2 * LINE))
 
-        def run(index: Value, _: list[Value]) -> list[Value]:
-            ends = b.add(first, b.mul(b.add(index, number(1)), number(SIDE)))
-            at = b.select(b.icmp_signed("<=", ends, e.end), e.at(keys, index, SIDE * row), last)
-            self.tiles.clear()
-            self.tiles.ask(e.at(keys, b.add(index, number(1)), SIDE * row), SIDE * row)
-            self.tiles.add(number(self.size // COLUMNS), Factor(at, number(LANES * row), number(row), number(LINE)), right)
-            self.tiles.store(e.at(self.scores, index, 4 * SIDE * SIDE), number(2 * LINE))
-            return []
-
-        e.loop(number(0), runs, [], run)
-
-    def _weigh(self, span: _Span, first: Value, pairs: Value) -> None:
-        """Weights of two slots at a time, from slot `first` of the span on."""
-        e, b, totals_at = self.e, self.e.b, self.e.b.add(self.stats, number(2 * LINE))
-        before = self._pair(self.stats)
-        highest = self._highest(before, span, first, pairs)
-        self._store_pair(highest, self.stats)
-        shifts = tuple(b.fneg(b.fmul(each, self.scale)) for each in highest)
-
-        def two(i: Value, totals: list[Value]) -> list[Value]:
-            slots = [self._pair(b.add(e.at(self.scores, i, 4 * LINE), number(2 * LINE * slot))) for slot in range(2)]
-            powers = [[exp2(e, e.fma(x, self.scale, shift)) for x, shift in zip(slot, shifts, strict=True)] for slot in slots]
-            for half in range(2):
-                e.store(paired(e, powers[0][half], powers[1][half]), e.at(self.weights, i, 2 * LINE, LINE * half), LINE)
-            return [b.fadd(total, b.fadd(*each)) for total, each in zip(totals, zip(*powers, strict=True), strict=True)]
-
-        totals = e.loop(number(0), pairs, [constant(VF32, 0.0)] * 2, two)
-        lower = [b.fmul(b.fsub(*each), self.scale) for each in zip(before, highest, strict=True)]
-        shares = [exp2(e, each) for each in lower]  # exactly 1 where the highest score stays
-        kept = [e.fma(*each) for each in zip(self._pair(totals_at), shares, totals, strict=True)]
-        self._store_pair((kept[0], kept[1]), totals_at)
-        self._scale((shares[0], shares[1]))
-
-    def _scale(self, shares: tuple[Value, Value]) -> None:
-        e = self.e
-
-        def line(i: Value, _: list[Value]) -> list[Value]:
-            first, second = (e.b.fmul(*each) for each in zip(self._pair(e.at(self.sums, i, 2 * LINE)), shares, strict=True))
-            self._store_pair((first, second), e.at(self.sums, i, 2 * LINE))
-            return []
-
-        e.loop(number(0), number(self.size), [], line)
-
-    def _highest(self, before: tuple[Value, Value], span: _Span, first: Value, pairs: Value) -> tuple[Value, Value]:
-        """The highest scores; what a query does not see becomes the lowest of all."""
-        e, b, hidden = self.e, self.e.b, constant(VF32, -inf)
-
-        def plain(i: Value, peaks: list[Value]) -> list[Value]:
-            values = [x for slot in range(2) for x in self._pair(e.at(self.scores, i, 4 * LINE, 2 * LINE * slot))]
-            return [e.highest(*each) for each in zip(values, peaks, strict=True)]
-
-        def masked(i: Value, peaks: list[Value]) -> list[Value]:
-            values = []
-            for slot in range(2):
-                address = e.at(self.scores, i, 4 * LINE, 2 * LINE * slot)
-                place = self._spread(b.add(first, b.add(b.mul(i, number(2)), number(slot))))
-                for half, x in enumerate(self._pair(address)):
-                    above, below = b.icmp_signed(">=", place, span.low[half]), b.icmp_signed("<", place, span.high[half])
-                    values.append(b.select(b.and_(above, below), x, hidden))
-                self._store_pair((values[-2], values[-1]), address)
-            return [e.highest(*each) for each in zip(values, peaks, strict=True)]
-
-        begin = self._clamped(b.ashr(b.add(b.sub(span.whole, first), number(1)), number(1)), number(0), pairs)
-        end = self._clamped(b.ashr(b.sub(span.part, first), number(1)), begin, pairs)
-        peaks = e.loop(number(0), begin, [*before, *before], masked)
-        peaks = e.loop(end, pairs, e.loop(begin, end, peaks, plain), masked)
-        return e.highest(peaks[0], peaks[2]), e.highest(peaks[1], peaks[3])
-
-    def _clamped(self, value: Value, least: Value, most: Value) -> Value:
-        b = self.e.b
-        return self.e.least(b.select(b.icmp_signed("<", value, least), least, value), most)
-
-    def _mix(self, values: Value, runs: Value) -> None:
-        """Add the weighted values of this block to the sums."""
-        right = Factor(self.weights, number(LINE), number(2 * LINE), number(2 * TILE))
+    def _mix(self, values: Value, weights: Value, runs: Value) -> None:
+        """Add the weighted values of so many runs to the sums."""
+        right = Factor(weights, number(LINE), number(2 * LINE), number(2 * TILE))
         for first in range(0, self.size, SIDE):
             square, row = self.e.b.add(self.sums, number(2 * LINE * first)), number(2 * LINE)
             at = self.e.b.add(values, number(LINE * first))
             self.tiles.load(square, row)
-            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right, ahead=2 * TILE)
+            self.tiles.add(runs, Factor(at, number(TILE), number(LINE), number(LINE * self.size)), right)
             self.tiles.store(square, row)
 
     def _finish(self, out: Value) -> None:
         """The sums over the totals, as rows of queries."""
         e, row = self.e, self.e.b.mul(self.e.heads, number(2 * self.size))
-        totals = self._pair(e.b.add(self.stats, number(2 * LINE)))
+        totals = self.weighing.totals()
         for half in range(2):
             share = e.b.fdiv(constant(VF32, 1.0), totals[half])
             for first in range(0, self.size, COLUMNS):

@@ -82,16 +82,12 @@ class Tiles:
     def store(self, address: Value, row: Value) -> None:
         self._square(self.put, address, row)
 
-    def add(self, count: Value, left: Factor, right: Factor, ahead: int = 0) -> None:
-        """Add the products of `count` tiles of each factor, and their neighbours, to the square.
+    def add(self, count: Value, left: Factor, right: Factor) -> None:
+        """Add the products of `count` tiles of each factor, and their neighbours, to the square."""
+        self.e.loop(number(0), count, [left.address, right.address], lambda _, at: self._add(left, right, *at))
 
-        ahead: bytes of the left factor to ask for before they are needed, from where its next tiles begin.
-        """
-        self.e.loop(number(0), count, [left.address, right.address], lambda _, at: self._add(left, right, ahead, *at))
-
-    def _add(self, left: Factor, right: Factor, ahead: int, a: Value, b: Value) -> list[Value]:
+    def _add(self, left: Factor, right: Factor, a: Value, b: Value) -> list[Value]:
         add = self.e.b.add
-        self.ask(add(a, left.step), ahead)
         for half, address in enumerate((b, add(b, right.neighbour))):
             self.take(_RIGHT + half, address, right.row)
         for half, address in enumerate((a, add(a, left.neighbour))):

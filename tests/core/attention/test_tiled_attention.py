@@ -73,6 +73,19 @@ def test_that_very_different_scores_lose_nothing() -> None:
         assert (found - plain(queries[:, -1:], strong, values, 0.125)).abs().max() < 0.02
 
 
+def test_that_scores_that_rise_within_a_pass_change_no_other_query() -> None:
+    """Some queries meet a far higher score late, again and again; each comes out the same alone, and right."""
+    queries, keys, values = inputs(2, 1, 64, 460)
+    for place, factor in ((40, 20), (70, 60), (71, 90), (290, 160), (400, 300)):
+        keys[0, place] = factor * queries[0, 448]
+    scale = 0.25
+    together = tiled.attend(padded(queries), keys, values, 460, scale)
+    assert (together[:460].float() - plain(queries, keys, values, scale)).abs().max() <= 2**-7 * values.float().abs().max()
+    for first, last in ((0, 33), (33, 449), (449, 460)):
+        part = tiled.attend(padded(queries[:, first:last]), keys[:, :last], values[:, :last], last - first, scale)
+        assert torch.equal(part[: last - first], together[first:last])
+
+
 def test_what_fits() -> None:
     bfloat = torch.zeros(1, 8, 64, dtype=torch.bfloat16)
     assert tiled.fits(bfloat, bfloat)

@@ -10,7 +10,8 @@ import torch
 
 from core.attention.kernel import LOWEST, join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
-from core.compiled.arithmetic import exp, logistic, tanh
+from core.compiled import tiles
+from core.compiled.arithmetic import exp, exp2_bfloat, flushed, logistic, tanh
 from core.compiled.emitter import LANES, VF32, Emitter, number
 from core.compiled.jit import callable_at
 from core.compiled.numbers import read, write
@@ -37,10 +38,36 @@ def mapped(name: str, change: Callable[[Emitter, object], object], x: torch.Tens
     return y
 
 
+def mapped_flushed(name: str, change: Callable[[Emitter, object], object], x: torch.Tensor) -> torch.Tensor:
+    """`mapped` where small numbers are 0; others are not afterwards."""
+
+    def flush(e: Emitter, v: object) -> object:
+        with flushed(e):
+            return change(e, v)
+
+    y = mapped(name, flush, x)
+    assert torch.tensor([2.0**-130]).mul(0.5).item() == 2.0**-131
+    return y
+
+
 @pytest.mark.parametrize(("change", "expected"), [(exp, torch.exp), (logistic, torch.sigmoid), (tanh, torch.tanh)])
 def test_that_functions_equal_those_of_torch(change: Callable[..., object], expected: Callable[..., torch.Tensor]) -> None:
     x = torch.linspace(-80, 80, 16 * 1000)
     assert torch.allclose(mapped(f"test_{change.__name__}", change, x), expected(x), rtol=1e-6, atol=2e-7)
+
+
+@pytest.mark.skipif(not tiles.available(), reason="this processor has no AVX-512 for bfloat16")
+def test_that_powers_of_two_are_rounded_to_bfloat16() -> None:
+    """Also whole ones, and those too small for the format, which are 0."""
+    x = torch.cat(
+        (torch.linspace(-125, 120, 16 * 1000), torch.arange(-100.0, 60.0), torch.tensor([-127.0, -150, -1e30, -torch.inf] * 4))
+    )
+    powers = mapped_flushed("test_exp2", lambda e, v: e.b.bitcast(exp2_bfloat(e, v), VF32), x)
+    assert torch.equal(powers, powers.bfloat16().float())
+    assert torch.allclose(powers, torch.exp2(x), rtol=2**-8, atol=2**-126)
+    assert (powers / torch.exp2(x))[:16000].mean().sub(1).abs() < 1e-4
+    assert torch.equal(powers[16000:16160], torch.exp2(x[16000:16160]))
+    assert not powers[16160:].any()
 
 
 def test_that_code_is_compiled_once_and_again_when_its_file_is_damaged(folder: Path) -> None:
