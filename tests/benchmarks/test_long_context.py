@@ -1,4 +1,5 @@
-"""Steps after 8,000 tokens: as long as after 128 with linear attention, and shorter with a window than with full attention.
+"""Steps after thousands of tokens: as long as after 128 with linear attention, shorter with a window or a sparse pattern than
+with full attention; and steps with fewer experts.
 
 What is compared is measured in turns in one run.
 """
@@ -18,7 +19,7 @@ from core.engine.backend import Session
 from core.engine.local import LocalBackend
 from core.models.default import is_fetched
 
-SHORT, LONG, STEPS = 128, 8000, 60
+SHORT, HALF_LONG, LONG, STEPS = 128, 4000, 8000, 60
 pytestmark = pytest.mark.skipif(not is_fetched(), reason="the default model is not fetched")
 
 
@@ -37,6 +38,22 @@ def test_that_a_window_with_sinks_decodes_faster_than_full_attention() -> None:
     told = f"full {1000 * full:.2f} ms a step, sink_window {1000 * window:.2f}, {full / window:.2f} times as fast"
     print(f"\nafter {LONG} tokens: {told}")
     assert full / window >= 1.5
+
+
+def test_that_sparse_patterns_and_chosen_blocks_decode_faster_than_full_attention() -> None:
+    names = "full", "dilated", "strided", "local_global", "bigbird", "block_topk"
+    full, *others = medians([session_after(HALF_LONG, f"attention.name={name}") for name in names])
+    told = ", ".join(f"{name} {1000 * each:.2f} ms, {full / each:.2f}" for name, each in zip(names[1:], others, strict=True))
+    print(f"\nafter {HALF_LONG} tokens, full attention {1000 * full:.2f} ms a step; times as fast: {told}")
+    assert min(full / each for each in others) >= 1.2
+
+
+def test_that_fewer_experts_take_no_longer_than_the_dense_block() -> None:
+    settings = ("ffn.name=dense",), ("ffn.name=moefy",), ("ffn.name=moefy", "ffn.top_k=2")
+    dense, many, few = medians([session_after(SHORT, *each) for each in settings])
+    print(f"\ndense {1000 * dense:.2f} ms a step; 6 of 8 experts {many / dense:.2f} times that, 2 of 8 {few / dense:.2f}")
+    assert many / dense < 1.15
+    assert few / dense < 0.95
 
 
 def session_after(length: int, *settings: str) -> Session:
