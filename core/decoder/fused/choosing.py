@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
+from core.decoder.fused.listed import lists_of
 from core.decoder.fused.machine import array_at, matrix, widen
+from core.decoder.fused.placing import queries_at
 from core.decoder.fused.vectors import FAST
-from core.weights.kernel import MOST_ROWS
 
 
 @njit(nogil=True)
@@ -45,7 +46,7 @@ def choose(m, p, layer, row, thread):
     """List the slots of the first, the chosen and the most recent blocks that a row sees, for this thread's KV heads."""
     end = p.position + row + 1
     last = max(layer.first_blocks, (end - 1) // layer.block + 1 - layer.local_blocks)  # after those to choose among
-    lists = carray(array_at(layer.listed), (p.rows, layer.kv_heads, 2), np.int64)
+    lists = lists_of(p, layer)
     for head in range(thread, layer.kv_heads, p.threads):
         slots = carray(array_at(lists[row, head, 0]), end, np.int64)
         if last - layer.first_blocks <= layer.best:
@@ -84,9 +85,8 @@ def _scores(m, p, layer, row, head, count):
 @njit(nogil=True)
 def _query(m, p, layer, row, head, query):
     """`query`, which is 0, plus the queries that share a KV head; for bounds, their negative and their positive parts."""
-    shared, first, size = m.query_heads // layer.kv_heads, row // MOST_ROWS * MOST_ROWS, m.head_size
-    beside = min(MOST_ROWS, p.rows - first)
-    queries = matrix(p.queries + 4 * (m.query_heads * first + (head * beside + row - first) * shared) * size, shared, size)
+    shared, size = m.query_heads // layer.kv_heads, m.head_size
+    queries = matrix(queries_at(m, p, shared, head * shared, row), shared, size)
     for one in range(shared):
         for i in range(size):
             x = queries[one, i]

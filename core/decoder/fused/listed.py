@@ -11,6 +11,7 @@ from numba import carray, njit
 from core.attention.kernel import CHUNK, LOWEST
 from core.decoder.fused.attention import ROOM
 from core.decoder.fused.machine import array_at, call, float_to_bits, floats
+from core.decoder.fused.placing import queries_at
 from core.decoder.fused.sharing import first_share, next_share
 from core.weights.kernel import MOST_ROWS
 
@@ -20,7 +21,7 @@ def chunks_of_lists(p, layer, row):
     """Chunks of the longest list of a row; other KV heads may have less in them."""
     longest = 0
     for head in range(layer.kv_heads):
-        longest = max(longest, _list_of(p, layer, row, head)[1])
+        longest = max(longest, lists_of(p, layer)[row, head, 1])
     return (longest + CHUNK - 1) // CHUNK
 
 
@@ -28,8 +29,7 @@ def chunks_of_lists(p, layer, row):
 def attend_to_lists(m, p, layer, scores, row, thread, place):
     """A share of the chunks of one row, as `attend_in_chunks`."""
     chunks, shared = chunks_of_lists(p, layer, row), m.query_heads // layer.kv_heads
-    first = row // MOST_ROWS * MOST_ROWS
-    beside, laid = min(MOST_ROWS, p.rows - first), p.laid + thread * p.laid_size
+    laid, laid_head = p.laid + thread * p.laid_size, -1
     items, kept = layer.kv_heads * chunks, p.gathered + thread * p.gathered_size
     begin, end = first_share(p, thread, items)
     if m.lay_queries:
@@ -37,9 +37,10 @@ def attend_to_lists(m, p, layer, scores, row, thread, place):
     while begin < items:
         for item in range(begin, end):
             head, index = item // chunks, item % chunks
-            q = p.queries + 4 * (m.query_heads * first + (head * beside + row - first) * shared) * m.head_size
-            if m.lay_queries:
+            q = queries_at(m, p, shared, head * shared, row)
+            if m.lay_queries and head != laid_head:
                 call(m.lay_queries, (q, shared, laid))
+                laid_head = head
             line = index * m.query_heads * MOST_ROWS + head * shared
             _attend(m, p, layer, scores, kept, row, head, index, line, laid if m.lay_queries else q, shared)
         begin, end = next_share(p, place, items, 1)
@@ -49,7 +50,7 @@ def attend_to_lists(m, p, layer, scores, row, thread, place):
 
 @njit(nogil=True)
 def _attend(m, p, layer, scores, kept, row, head, index, line, q, queries):
-    address, length = _list_of(p, layer, row, head)
+    address, length = lists_of(p, layer)[row, head]
     begin = index * CHUNK
     count = max(0, min(length - begin, CHUNK))
     slots, size = carray(array_at(address + 8 * begin), count, np.int64), m.head_size
@@ -68,10 +69,9 @@ def _attend(m, p, layer, scores, kept, row, head, index, line, q, queries):
 
 
 @njit(nogil=True)
-def _list_of(p, layer, row, head):
-    """The address of the slots that a row sees of a KV head, and their number."""
-    lists = carray(array_at(layer.listed), (p.rows, layer.kv_heads, 2), np.int64)
-    return lists[row, head, 0], lists[row, head, 1]
+def lists_of(p, layer):
+    """Of every row and KV head, the address of the slots that it sees, and their number."""
+    return carray(array_at(layer.listed), (p.rows, layer.kv_heads, 2), np.int64)
 
 
 @njit(nogil=True)

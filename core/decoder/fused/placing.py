@@ -26,8 +26,7 @@ def place_heads(m, p, layer, room, thread):
             if layer.biases:
                 _add(part, floats(layer.biases + 4 * head * size, size))
             if head < heads:
-                index = _query(p, heads, shared, head, row)
-                target = part if layer.attends_outside else floats(p.queries + 4 * index * size, size)
+                target = part if layer.attends_outside else floats(queries_at(m, p, shared, head, row), size)
                 _turn(part, layer.q_norm, m.eps, layer, p.position + row, target)
                 continue
             key = part if layer.attends_outside else room[:size]
@@ -42,11 +41,12 @@ def place_heads(m, p, layer, room, thread):
 
 
 @njit(nogil=True)
-def _query(p, heads, shared, head, row):
-    """The place of a query: by group of rows, KV head, row and query head."""
+def queries_at(m, p, shared, head, row):
+    """The address of a query, and of those after it that share its KV head: by group of rows, KV head, row and query head."""
     first = row // MOST_ROWS * MOST_ROWS
     rows = min(MOST_ROWS, p.rows - first)
-    return heads * first + (head // shared * rows + row - first) * shared + head % shared
+    place = m.query_heads * first + (head // shared * rows + row - first) * shared + head % shared
+    return p.queries + 4 * place * m.head_size
 
 
 @njit(nogil=True, fastmath=FAST)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
@@ -34,7 +34,10 @@ _ALONE = 1 << 22  # bytes
 
 @dataclass
 class _Run:
-    """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`."""
+    """What stays from pass to pass of one run: its cache's buffers in the model's tables. stops: see `PASS.left`.
+
+    listing: the layers that attend to listed slots; lists: those of the last pass.
+    """
 
     inside: tuple[Seen | None, ...]  # of each layer that attends in compiled code, over these buffers
     places: tuple[list[Tensor] | None, ...]  # of keys and of coded blocks, which a cache replaces when it moves them
@@ -42,6 +45,8 @@ class _Run:
     model: np.ndarray
     layers: np.ndarray
     stops: tuple[int, ...]
+    listing: tuple[tuple[int, Seen], ...]
+    lists: list[Lists | Choices] = field(default_factory=list)
 
 
 class Fused:
@@ -66,17 +71,16 @@ class Fused:
         inside, slots = inside_of(context, len(tokens), probe)
         run, room = self._run(context, inside, slots), self._room(len(tokens))
         logits = np.empty((wanted, int(self.table.model["logits_width"][0])), np.float32)
-        lists = _lists(inside, run.layers, context.length, len(tokens))
+        run.lists = _lists(run, context.length, len(tokens))
         captured = sorted(layer for layer in probe.attention_layers if inside[layer] is not None)
         job = room.job(x, context.length, logits, slots, captured)
         self._pass(run, room, job, context, context.rows(len(tokens), probe))
-        del lists  # compiled code has read them
         if slots is not None and captured:
             _hand_over(probe, captured, room, slots)
         if probe.routing:
             self._tell_routes(probe, room)
-        for layer, seen in enumerate(inside):
-            if isinstance(seen, Blocks) and slots is not None:
+        for layer, _ in run.listing:
+            if slots is not None:
                 context.mechanisms[layer].follow(slots.buffers.keys[layer], context.length)
         context.advance(len(tokens))
         return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
@@ -146,7 +150,9 @@ class Fused:
             model = self.table.for_cache(dtype, None if blocks is None else blocks.forms[0])
             model["layers"] = layers.ctypes.data
             outside = np.stack([layers["attends_outside"], layers["feeds_outside"]], axis=1)
-            run = self._runs[context] = _Run(inside, places, tables, model, layers, tuple(np.flatnonzero(outside).tolist()))
+            stops = tuple(np.flatnonzero(outside).tolist())
+            listing = tuple((index, seen) for index, seen in enumerate(inside) if seen and not isinstance(seen, Reach))
+            run = self._runs[context] = _Run(inside, places, tables, model, layers, stops, listing)
         return run
 
     def _layers(self, inside: tuple[Seen | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
@@ -173,17 +179,15 @@ def _tell_blocks(layer: np.ndarray, blocks: Blocks) -> None:
     layer["first_blocks"], layer["local_blocks"] = blocks.first, blocks.local
 
 
-def _lists(inside: Sequence[Seen | None], layers: np.ndarray, first: int, rows: int) -> list[Lists | Choices]:
-    """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keeps them."""
+def _lists(run: _Run, first: int, rows: int) -> list[Lists | Choices]:
+    """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keep what is given."""
     made: dict[tuple[Pattern | None, int], Lists | Choices] = {}
-    for index, seen in enumerate(inside):
-        if seen is None or isinstance(seen, Reach):
-            continue
-        kv_heads, pattern = int(layers["kv_heads"][index]), None if isinstance(seen, Blocks) else seen
+    for index, seen in run.listing:
+        kv_heads, pattern = int(run.layers["kv_heads"][index]), None if isinstance(seen, Blocks) else seen
         if (pattern, kv_heads) not in made:
             room = Choices(first + rows, rows, kv_heads) if pattern is None else Lists(pattern, first, rows, kv_heads)
             made[pattern, kv_heads] = room
-        layers["listed"][index] = made[pattern, kv_heads].table.ctypes.data
+        run.layers["listed"][index] = made[pattern, kv_heads].table.ctypes.data
     return list(made.values())
 
 
