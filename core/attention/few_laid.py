@@ -8,11 +8,10 @@ from __future__ import annotations
 from functools import cache
 
 from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
-from core.compiled.numbers import rounded
+from core.compiled.numbers import UPPER, rounded
 from core.compiled.tiles import COLUMNS, LINE, TILE, narrowed, transposed
 
 QUERIES = LANES // 2  # whose two parts fill the columns of a tile
-_UPPER = 0xFFFF0000
 
 
 def laid_nbytes(head_size: int, queries: int) -> int:
@@ -56,7 +55,7 @@ def _two_parts(e: Emitter, numbers: list[Value]) -> tuple[Value, Value]:
 
 def _upper(e: Emitter, x: Value) -> Value:
     """The nearest numbers of bfloat16, as float32."""
-    return e.b.bitcast(e.b.and_(rounded(e, x), constant(VI32, _UPPER)), VF32)
+    return e.b.bitcast(e.b.and_(rounded(e, x), constant(VI32, UPPER)), VF32)
 
 
 def upper_parts(e: Emitter, x: Value) -> tuple[Value, Value]:

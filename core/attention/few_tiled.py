@@ -13,7 +13,7 @@ import torch
 from llvmlite import ir
 
 from core.attention.few_laid import QUERIES, laid_nbytes, lay_queries_kernel, upper_parts
-from core.attention.kernel import CHUNK
+from core.attention.kernel import CHUNK, tiles
 from core.compiled.emitter import F32, I32, LANES, VF32, VI32, Emitter, Value, constant, number, vector
 from core.compiled.numbers import split_like, store_two
 from core.compiled.tiles import COLUMNS, LINE, TILE, Tiles, available, configuration
@@ -63,13 +63,7 @@ def scores_kernel(size: int) -> int:
     """
     e = Emitter(f"tiled_scores_{size}", "keys laid count scores stride first last")
     scores = _Scores(e, size)
-
-    def group(index: Value, _: list[Value]) -> list[Value]:
-        scores.of_group(index)
-        return []
-
-    e.loop(number(0), e.b.udiv(e.b.add(e.count, number(QUERIES - 1)), number(QUERIES)), [], group)
-    return e.finish()
+    return tiles(e, QUERIES, lambda _, queries, first: scores.of(queries, first)).finish()
 
 
 @cache
@@ -80,13 +74,7 @@ def mix_kernel(size: int) -> int:
     """
     e = Emitter(f"tiled_mix_{size}", "values weights count stride sums first last")
     mix = _Mix(e, size)
-
-    def group(index: Value, _: list[Value]) -> list[Value]:
-        mix.of_group(e.b.mul(index, number(_WEIGHED)))
-        return []
-
-    e.loop(number(0), e.b.udiv(e.b.add(e.count, number(_WEIGHED - 1)), number(_WEIGHED)), [], group)
-    return e.finish()
+    return tiles(e, _WEIGHED, lambda _, queries, first: mix.of(queries, first)).finish()
 
 
 class _Slots:
@@ -127,18 +115,16 @@ class _Scores(_Slots):
     def __init__(self, e: Emitter, size: int) -> None:
         super().__init__(e, size, e.keys)
 
-    def of_group(self, group: Value) -> None:
-        """Of eight queries, sixty-four slots at a time and then sixteen."""
-        e, b = self.e, self.e.b
-        laid, first = e.at(e.laid, group, laid_nbytes(self.size, QUERIES)), b.mul(group, number(QUERIES))
-        many = _TILES * LANES
+    def of(self, queries: int, first: Value) -> None:
+        """Of so many queries, sixty-four slots at a time and then sixteen."""
+        e, b, many = self.e, self.e.b, _TILES * LANES
+        laid = e.at(e.laid, first, laid_nbytes(self.size, QUERIES) // QUERIES)
         middle = b.add(e.first, b.and_(b.sub(e.last, e.first), number(-many)))
 
         def runs(slot: Value, count: int) -> list[Value]:
             starts = [b.add(slot, number(LANES * i)) for i in range(count)]
             self._multiply(starts, laid)
-            e.cases(e.least(b.sub(e.count, first), number(QUERIES)), range(1, QUERIES + 1),
-                    lambda queries: self._spread(first, queries, starts))  # fmt: skip
+            self._spread(first, queries, starts)
             return []
 
         e.loop(e.first, middle, [], lambda slot, _: runs(slot, _TILES), step=many)
@@ -201,16 +187,18 @@ class _Mix(_Slots):
         self.weights = e.stack(CHUNK // LANES * TILE, LINE)
         self.begin = e.b.and_(e.first, number(-LANES))
 
-    def of_group(self, first: Value) -> None:
-        """Of four queries."""
-        e, b = self.e, self.e.b
-        queries = e.least(b.sub(e.count, first), number(_WEIGHED))
-        e.cases(queries, range(1, _WEIGHED + 1), lambda count: self._lay(first, count))
+    def of(self, queries: int, first: Value) -> None:
+        """Of so many queries."""
+        self._lay(first, queries)
         columns = min(self.size, _TILES * COLUMNS)
         for begin in range(0, self.size, columns):
-            tiles = range(min(self.size - begin, columns) // COLUMNS)
-            self._multiply(begin, tiles)
-            e.cases(queries, range(1, _WEIGHED + 1), lambda count: self._add(first, count, begin, tiles))  # noqa: B023
+            used = range(min(self.size - begin, columns) // COLUMNS)
+            self._multiply(begin, used)
+            self._add(first, queries, begin, used)
+
+    def _laid(self, slot: Value) -> Value:
+        """Where the weights of a run are."""
+        return self.e.at(self.weights, self.e.b.sub(slot, self.begin), TILE // LANES)
 
     def _lay(self, first: Value, count: int) -> None:
         """Weights as tiles: of each query two parts, each alone with even columns and with odd ones."""
@@ -218,7 +206,7 @@ class _Mix(_Slots):
         rows = [e.at(e.weights, b.mul(b.add(first, number(i)), e.stride), 4) for i in range(count)]
 
         def run(slot: Value, _: list[Value]) -> list[Value]:
-            at = e.at(self.weights, b.ashr(b.sub(slot, self.begin), number(4)), TILE)
+            at = self._laid(slot)
             for i, row in enumerate(rows):
                 weights = b.select(self._seen(slot), e.load(e.at(row, slot, 4), VF32, 4), constant(VF32, 0.0))
                 for part, words in enumerate(upper_parts(e, weights)):
@@ -233,31 +221,31 @@ class _Mix(_Slots):
         first, last = (e.spread(b.trunc(b.sub(end, slot), I32)) for end in (e.first, e.last))
         return b.and_(b.icmp_signed(">=", _ORDER, first), b.icmp_signed("<", _ORDER, last))
 
-    def _multiply(self, begin: int, tiles: range) -> None:
+    def _multiply(self, begin: int, used: range) -> None:
         e, b = self.e, self.e.b
-        for tile in tiles:
+        for tile in used:
             self.tiles.zero(tile)
 
         def run(slot: Value, _: list[Value]) -> list[Value]:
             if begin == 0:
                 self.fetch(slot)
             at = self.run(slot)
-            self.tiles.take(_LEFT, e.at(self.weights, b.ashr(b.sub(slot, self.begin), number(4)), TILE), self.line)
-            for tile in tiles:
+            self.tiles.take(_LEFT, self._laid(slot), self.line)
+            for tile in used:
                 right = _RIGHT + tile % 2
                 self.tiles.take(right, b.add(at, number(2 * begin + LINE * tile)), self.row)
                 self.tiles.multiply(tile, _LEFT, right)
             return []
 
         e.loop(self.begin, e.last, [], run, step=LANES)
-        for tile in tiles:
+        for tile in used:
             self.tiles.put(tile, b.add(self.sums, number(TILE * tile)), self.line)
 
-    def _add(self, first: Value, count: int, begin: int, tiles: range) -> None:
+    def _add(self, first: Value, count: int, begin: int, used: range) -> None:
         e, b = self.e, self.e.b
         for i in range(count):
             row = e.at(e.sums, b.add(first, number(i)), 4 * self.size)
-            for tile in tiles:
+            for tile in used:
                 at = b.add(self.sums, number(TILE * tile + 4 * LINE * i))
                 lines = [e.load(b.add(at, number(LINE * part)), VF32, LINE) for part in range(4)]
                 two = [b.fadd(lines[half], lines[2 + half]) for half in range(2)]

@@ -16,13 +16,13 @@ from llvmlite import ir
 from core.attention.sides import BLOCK
 from core.compiled.arithmetic import exp2_bfloat, scaled
 from core.compiled.emitter import I32, LANES, VF32, VI32, Emitter, Value, constant, number
+from core.compiled.numbers import UPPER
 from core.compiled.tiles import LINE, SIDE, Tiles
 
 Pair = tuple[Value, Value]  # vectors of sixteen queries and sixteen
 
 _NOTHING = -(2.0**100)  # the exponent of a query that has seen nothing
 _MOST = 2.0**40  # a total of weights of a run from which on a query's exponent is raised
-_UPPER = 0xFFFF0000  # of a word of two weights, that of the later slot
 _ZEROS = (constant(VF32, 0.0), constant(VF32, 0.0))
 
 
@@ -176,11 +176,11 @@ class Weighing:
         e, b = self.e, self.e.b
 
         def lowered(bits: Value, power: Value) -> Value:
-            return b.and_(b.bitcast(scaled(e, b.bitcast(bits, VF32), power), VI32), constant(VI32, _UPPER))
+            return b.and_(b.bitcast(scaled(e, b.bitcast(bits, VF32), power), VI32), constant(VI32, UPPER))
 
         def word(x: Value, power: Value) -> Value:
             bits = b.bitcast(x, VI32)
-            even, odd = b.shl(bits, constant(VI32, 16)), b.and_(bits, constant(VI32, _UPPER))
+            even, odd = b.shl(bits, constant(VI32, 16)), b.and_(bits, constant(VI32, UPPER))
             return self._word(lowered(even, power), lowered(odd, power))
 
         store_pair(e, both(word, pair(e, at), powers), at)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from llvmlite import ir
 
 from core.compiled.emitter import F32, I16, I32, VI32, VOID, Emitter, Value, constant, number, vector
+from core.compiled.numbers import UPPER
 
 _TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _HALF = 2.0**-8  # of a bfloat16 number's last place, from 1 to 2: cutting off rounds to nearest where it was added
@@ -42,7 +43,7 @@ def exp2_bfloat(e: Emitter, x: Value) -> Value:
     p = constant(kind, _POWERS[0])
     for term in _POWERS[1:]:
         p = e.fma(p, r, constant(kind, term))
-    return b.and_(b.bitcast(scaled(e, p, x), VI32), constant(VI32, 0xFFFF0000))
+    return b.and_(b.bitcast(scaled(e, p, x), VI32), constant(VI32, UPPER))
 
 
 def scaled(e: Emitter, x: Value, power: Value) -> Value:

@@ -9,6 +9,8 @@ import torch
 
 from core.compiled.emitter import F16, F32, I16, I32, Emitter, Value, constant, lanes_of, vector
 
+UPPER = 0xFFFF0000  # of a word, the bits that a number of bfloat16 has as float32
+
 
 def read(e: Emitter, address: Value, dtype: torch.dtype, lanes: int = 1) -> Value:
     """The float32 number at `address`, or a vector of `lanes` of them, stored as float32, float16 or bfloat16."""
@@ -26,7 +28,7 @@ def read_two(e: Emitter, address: Value, dtype: torch.dtype, lanes: int) -> tupl
     if dtype != torch.bfloat16:
         return read(e, address, dtype, lanes), read(e, e.at(address, lanes, dtype.itemsize), dtype, lanes)
     words, kind = e.load(address, vector(I32, lanes), 2), vector(F32, lanes)
-    even, odd = e.b.shl(words, constant(words.type, 16)), e.b.and_(words, constant(words.type, 0xFFFF0000))
+    even, odd = e.b.shl(words, constant(words.type, 16)), e.b.and_(words, constant(words.type, UPPER))
     return e.b.bitcast(even, kind), e.b.bitcast(odd, kind)
 
 

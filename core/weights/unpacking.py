@@ -10,7 +10,7 @@ import torch
 from core.compiled.crew import crew
 from core.compiled.emitter import LANES, VF32, VI32, Emitter, Value, constant, number
 from core.compiled.jit import callable_at
-from core.compiled.numbers import rounded
+from core.compiled.numbers import UPPER, rounded
 from core.compiled.room import Room
 from core.weights.kernel import Format, scale_of, unpacked_pairs
 
@@ -97,7 +97,7 @@ def _rounded(e: Emitter, pairs: list[tuple[Value, Value]]) -> list[Value]:
     words = []
     for pair in pairs:
         low, high = (rounded(e, values) for values in pair)
-        words.append(e.b.or_(e.b.lshr(low, constant(VI32, 16)), e.b.and_(high, constant(VI32, 0xFFFF0000))))
+        words.append(e.b.or_(e.b.lshr(low, constant(VI32, 16)), e.b.and_(high, constant(VI32, UPPER))))
     return words
 
 
