@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_fused import decoder_for, passes
+from test_fused import TOKENS, decoder_for, passes, session_over
 
-from core.attention.context import Context
 from core.attention.mechanism import mechanisms
-from core.cache.base import Layout
-from core.cache.dynamic import Dynamic
 from core.config import RunConfig
 from core.decoder.fused.form import inside_of
-from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
 from core.engine.local import LocalSession
-from core.technique import NoOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = (5, 1, 1, 20, 3, 1, 1, 7, 1)
@@ -31,11 +26,8 @@ SETTINGS = [
 
 
 def session_for(decoder: Decoder, settings: str, compiled: bool = True, probe: Probe | None = None) -> LocalSession:
-    heads, traits = decoder.blocks[0].attention.kv_heads, decoder.traits
-    layout = Layout((heads,) * traits.layers, traits.head_size, 500, torch.float32)
     choice = RunConfig().set(["attention.name=block_topk", *(f"attention.{one}" for one in settings.split())]).attention
-    known = Context(Dynamic(NoOptions(), layout), mechanisms(choice, sites_of(decoder, 500, torch.float32)))
-    return LocalSession(decoder, known, probe or Probe(), Fused.of(decoder) if compiled else None)
+    return session_over(decoder, mechanisms(choice, sites_of(decoder, TOKENS, torch.float32)), compiled, probe=probe)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

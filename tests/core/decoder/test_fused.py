@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from core.attention.context import Context
 from core.attention.mask import FULL, Reach
+from core.attention.mechanism import Mechanism
 from core.cache.base import Cache, Layout
 from core.cache.dynamic import Dynamic
 from core.cache.rolling import Rolling
@@ -20,7 +22,7 @@ from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
 from core.decoder.plan import Computed, GatedPlan, LayerPlan, Plan
 from core.decoder.probe import Probe
-from core.decoder.sites import softmax_over
+from core.decoder.sites import layout_of, softmax_over
 from core.decoder.traits import Traits, traits_of
 from core.engine.local import LocalSession
 from core.technique import NoOptions
@@ -29,6 +31,7 @@ CONFIG = {
     "model_type": "llama", "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 96,
     "intermediate_size": 160, "vocab_size": 128, "head_dim": 16, "rms_norm_eps": 1e-5, "max_position_embeddings": 512,
 }  # fmt: skip
+TOKENS = 500  # of the longest run
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "llama-wide": {"head_dim": 32},
@@ -91,6 +94,20 @@ def session_for(
     assert (compiled is not None) == fused
     context = softmax_over(decoder, cache or Dynamic(NoOptions(), layout), reach)
     return LocalSession(decoder, context, probe or Probe(), compiled)
+
+
+def session_over(
+    decoder: Decoder,
+    mechanisms: Sequence[Mechanism],
+    compiled: bool,
+    cache: type[Cache] = Dynamic,
+    options: object = None,
+    probe: Probe | None = None,
+) -> LocalSession:
+    """One attention mechanism for each layer, of the sites for TOKENS tokens; without `compiled`, plain torch."""
+    layout = layout_of(decoder, mechanisms, TOKENS, torch.float32)
+    context = Context(cache(options or NoOptions(), layout), mechanisms)
+    return LocalSession(decoder, context, probe or Probe(), Fused.of(decoder) if compiled else None)
 
 
 def passes(session: LocalSession, sizes: Sequence[int]) -> torch.Tensor:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from test_fused import decoder_for, passes
+from test_fused import TOKENS, decoder_for, passes, session_over
 
 from core.attention.bigbird import BigBird
-from core.attention.context import Context
 from core.attention.dilated import Dilated
 from core.attention.gathered import Gathered
 from core.attention.local_global import LocalGlobal
 from core.attention.mask import Sparse
 from core.attention.strided import Strided
-from core.cache.base import Cache, Layout
-from core.cache.dynamic import Dynamic
 from core.cache.rolling import Rolling
 from core.cache.table import RollingOptions
 from core.decoder.fused.form import inside_of
-from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
 from core.engine.local import LocalSession
-from core.technique import NoOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = (5, 1, 1, 20, 3, 1)
@@ -35,14 +32,9 @@ PATTERNS = {
 }
 
 
-def session_for(
-    decoder: Decoder, pattern: Sparse, compiled: bool = True, cache: Cache | None = None, probe: Probe | None = None
-) -> LocalSession:
-    heads, traits = decoder.blocks[0].attention.kv_heads, decoder.traits
-    layout = Layout((heads,) * traits.layers, traits.head_size, 500, torch.float32)
-    sites = sites_of(decoder, 500, torch.float32)
-    known = Context(cache or Dynamic(NoOptions(), layout), [Gathered(site, pattern) for site in sites])
-    return LocalSession(decoder, known, probe or Probe(), Fused.of(decoder) if compiled else None)
+def session_for(decoder: Decoder, pattern: Sparse, compiled: bool = True, **others: Any) -> LocalSession:
+    sites = sites_of(decoder, TOKENS, torch.float32)
+    return session_over(decoder, [Gathered(site, pattern) for site in sites], compiled, **others)
 
 
 def listed(session: LocalSession) -> bool:
@@ -77,10 +69,8 @@ def test_that_a_row_comes_out_the_same_bit_for_bit_whatever_its_company(threads:
 
 def test_that_caches_whose_slots_are_not_positions_are_left_to_torch() -> None:
     decoder, pattern = decoder_for(), PATTERNS["strided"]
-    heads, size = decoder.blocks[0].attention.kv_heads, decoder.traits.head_size
-    layout = Layout((heads,) * decoder.traits.layers, size, 500, torch.float32)
     compiled, plain = (
-        session_for(decoder, pattern, inside, Rolling(RollingOptions(window=7), layout)) for inside in (True, False)
+        session_for(decoder, pattern, inside, cache=Rolling, options=RollingOptions(window=7)) for inside in (True, False)
     )
     assert not listed(compiled)
     assert (passes(compiled, SIZES) - passes(plain, SIZES)).abs().max() < 1e-4

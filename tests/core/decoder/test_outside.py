@@ -7,21 +7,19 @@ from time import sleep
 
 import pytest
 import torch
-from test_fused import FAMILIES, decoder_for, passes
+from test_fused import FAMILIES, TOKENS, decoder_for, passes, session_over
 from torch import Tensor
 
-from core.attention.context import Context
 from core.attention.mask import Reach
 from core.attention.mechanism import Mechanism, Rows, Store
 from core.attention.scores import visible
 from core.attention.selective import Look, Selective
 from core.attention.softmax import Softmax, attend
-from core.cache.base import Cache, KeyValues, Layout
+from core.cache.base import Cache, KeyValues
 from core.cache.dynamic import Dynamic
 from core.cache.off import Off
 from core.cache.rolling import Rolling
 from core.cache.table import RollingOptions
-from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
@@ -84,12 +82,9 @@ def session_for(
     probe: Probe | None = None,
 ) -> LocalSession:
     """Window attention, replaced by `change` in `layers`; without it, plain torch."""
-    heads, size = decoder.blocks[0].attention.kv_heads, decoder.traits.head_size
-    layout = Layout((heads,) * decoder.traits.layers, size, 200, torch.float32)
-    known = [Softmax(site, WINDOW) for site in sites_of(decoder, 200, torch.float32)]
+    known = [Softmax(site, WINDOW) for site in sites_of(decoder, TOKENS, torch.float32)]
     found = [change(one) if change and layer in layers else one for layer, one in enumerate(known)]
-    context = Context(cache(options or NoOptions(), layout), found)
-    return LocalSession(decoder, context, probe or Probe(), Fused.of(decoder) if change else None)
+    return session_over(decoder, found, change is not None, cache, options, probe)
 
 
 def distance(
