@@ -149,7 +149,7 @@ class _Tile:
         share = -(-(last - first) // units)
         place = e.at(e.b.add(record, number(_PREFETCHED * form.nbytes // form.group + start + first)), unit, share)
         for line in range(0, share, 64):
-            e.prefetch(e.b.add(place, number(line)))
+            e.prefetch(e.b.add(place, number(line)), near=False)
 
     def _plane(self, words: Value, plane: int) -> Value:
         """One code in each byte of the words."""
