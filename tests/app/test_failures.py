@@ -1,6 +1,7 @@
 """An exception that nobody foresaw: told once, written in full, and the window goes on."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from app.failures import Failures, contained, during
 from app.session import Column, Session
 from core.config import RunConfig
 from core.errors import BadInput
+from core.export import tables
 from tests.app.windows import shown_window, wait_for, wait_idle
 from widgets import chart_canvas, render
 from widgets.docks.latency import LatencyDock
+from widgets.failed_chart import failed
 
 TOKENS = 40
 
@@ -214,3 +217,29 @@ def test_that_an_export_that_fails_names_the_chart_and_writes_nothing(qtbot, win
     window.files.export_chart_to(chart, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 200
     run(qtbot, window)
+
+
+@pytest.mark.parametrize("ending", ["png", "csv", "json", "html"])
+def test_that_a_chart_that_failed_is_not_exported_as_an_empty_file(window, tmp_path, ending):
+    path = tmp_path / f"chart.{ending}"
+    path.write_text("what was there")
+    broken = failed("latency_tokens", "Each token", ValueError("nobody foresaw this"))
+    window.attempt(lambda: window.files.export_chart_to(broken, path))
+    text = window.messages.text.text()
+    assert f"{path.name} is not written: the chart “Each token” has no data (This chart failed: ValueError: nobody" in text
+    assert [file.name for file in tmp_path.glob("*chart*")] == [path.name]
+    assert path.read_text() == "what was there"
+
+
+@pytest.mark.parametrize(("ending", "where"), [("csv", "table"), ("json", "table"), ("csv", "fsync"), ("html", "fsync")])
+def test_that_a_file_that_is_there_outlives_an_export_that_fails(qtbot, window, monkeypatch, tmp_path, ending, where):
+    run(qtbot, window)
+    chart, path = window.docks["latency"].charts()[0], tmp_path / f"chart.{ending}"
+    path.write_text("what was there")
+    with monkeypatch.context() as patch:
+        patch.setattr({"table": tables, "fsync": os}[where], where, fails)
+        QTimer.singleShot(0, lambda: window.files.export_chart_to(chart, path))
+        wait_for(qtbot, window.messages.isVisible)
+    assert f"the chart “{chart.title}” could not be exported: ValueError" in window.messages.text.text()
+    assert path.read_text() == "what was there"
+    assert not list(tmp_path.glob(".*"))
