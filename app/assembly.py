@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QSizePolicy, QSplitter, QStatusBar, QToolBar, QVBoxLayout, QWidget
 
+from app.palette_entries import open_models
 from widgets.docks.panel import DockPanel
 from widgets.theme import GRID
 
@@ -38,7 +40,7 @@ def assemble(window: Window) -> None:
 
 def connect(window: Window) -> None:
     """Everything a person does in a part reaches the window here."""
-    window.header.model.clicked.connect(window.show_recent)
+    window.header.model.clicked.connect(partial(open_models, window))
     window.header.repeats.valueChanged.connect(lambda count: setattr(window.session, "repeats", count))
     window.progress.stopped.connect(window.runs.stop)
     for changed in (window.prompt.prompt_changed, window.prompt.chat_changed, window.prompt.inspect_changed):

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from app.actions import Command
+from app.palette_entries import open_charts, open_hub, open_models, open_palette
 from app.session import LETTERS, MOST_COLUMNS
 from widgets import theme
 
@@ -25,17 +26,18 @@ def _file(window: Window) -> list[Command]:
         Command("open_folder", "Open model folder…", menu, files.open_folder, "Open a folder of safetensors", "Ctrl+O",
                 "folder", idle),
         Command("open_gguf", "Open GGUF…", menu, files.open_gguf, "Open a .gguf file", "Ctrl+Shift+O", "file", idle),
-        Command("open_hub", "Open hub id…", menu, window.open_hub, "Open a model of the Hugging Face hub", "Ctrl+Shift+H",
-                "hub", idle),
-        Command("recent", "Recent models…", menu, window.show_recent, "Models opened lately", "Ctrl+R", "recent", idle),
+        Command("open_hub", "Open hub id…", menu, partial(open_hub, window), "Open a model of the Hugging Face hub",
+                "Ctrl+Shift+H", "hub", idle),
+        Command("recent", "Recent models…", menu, partial(open_models, window), "Models opened lately", "Ctrl+R",
+                "recent", idle),
         Command("open_trace", "Open trace…", menu, files.open_trace, "Open up to four saved runs", "Ctrl+T", "open", idle,
                 separated=True),
         Command("save_trace", "Save trace…", menu, files.save_trace, "Save a run, to open it again without the model",
                 "Ctrl+Shift+S", "save", has_run),
         Command("open_session", "Open session…", menu, files.open_session, "Open prompt and configurations", "", "open", idle),
         Command("save_session", "Save session…", menu, files.save_session, "Save prompt and configurations", "Ctrl+S", "save"),
-        Command("export_chart", "Export chart…", menu, window.export_chart, "Write a chart as PNG, SVG, PDF, CSV or JSON",
-                "Ctrl+Shift+X", "chart", has_run, separated=True),
+        Command("export_chart", "Export chart…", menu, partial(open_charts, window),
+                "Write a chart as PNG, SVG, PDF, CSV or JSON", "Ctrl+Shift+X", "chart", has_run, separated=True),
         Command("export_report", "Export report…", menu, files.export_report, "Write the run as one HTML page", "Ctrl+Shift+E",
                 "report", has_run),
         Command("copy_text", "Copy text", menu, window.copy_text, "Copy what the model wrote", "Ctrl+Shift+C", "copy", has_run),
@@ -94,7 +96,7 @@ def _view(window: Window) -> list[Command]:
         for index, dock in enumerate(window.docks, 1)
     ]  # fmt: skip
     return [
-        Command("palette", "Command palette…", menu, window.open_palette, "Find anything that can be done",
+        Command("palette", "Command palette…", menu, partial(open_palette, window), "Find anything that can be done",
                 "Ctrl+Shift+P", "palette"),
         Command("ids", "Show token ids", menu, window.toggle_ids, "Show the exact ids that the model reads", "Ctrl+Shift+I",
                 "ids", checked=window.shows_ids),

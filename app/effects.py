@@ -47,11 +47,12 @@ def predicted(config: RunConfig, family: str, info: ModelInfo | None, prompt_tok
     now, then = needed(config, info, prompt_tokens), needed(plain, info, prompt_tokens)
     if now is None or then is None:
         return ""
-    changes = [_change(name, part, now, then) for name, part in (("weights", "weights"), ("KV cache", "kv"))]
-    if any(changes):
-        return ", ".join(change for change in changes if change)
-    held = {"weights": ("weights", now.weights), "cache": ("KV cache", now.parts["kv"])}.get(family)
-    return f"{held[0]} {spoken(float(held[1]), 'B')}" if held else ""
+    weights, kv = _change(then.weights, now.weights), _change(then.kv_end, now.kv_end)
+    if not weights and not kv:
+        held = {"weights": f"weights {_bytes(now.weights)}", "cache": f"KV cache {_bytes(now.kv_end)}{_most(now)}"}
+        return held.get(family, "")
+    parts = f"weights {weights}" if weights else "", f"KV cache {kv}{_most(now)}" if kv else ""
+    return ", ".join(part for part in parts if part)
 
 
 def measured(config: RunConfig, family: str, trace: Trace | None) -> str:
@@ -74,12 +75,21 @@ def measured(config: RunConfig, family: str, trace: Trace | None) -> str:
             return ""
 
 
-def _change(name: str, part: str, now: Estimate, then: Estimate) -> str:
-    before, after = then.parts[part], now.parts[part]
+def _change(before: int, after: int) -> str:
     if before == after:
         return ""
     share = f" ({100 * (after / before - 1):+.0f} %)".replace("-", "−") if before else ""
-    return f"{name} {spoken(float(before), 'B')} → {spoken(float(after), 'B')}{share}"
+    return f"{_bytes(before)} → {_bytes(after)}{share}"
+
+
+def _most(estimate: Estimate) -> str:
+    """Of a cache that takes more before the end, which is what is measured."""
+    most = estimate.parts["kv"]
+    return "" if most == estimate.kv_end else f" at the end, {_bytes(most)} before the prompt is condensed"
+
+
+def _bytes(count: int) -> str:
+    return spoken(float(count), "B")
 
 
 def _phase(trace: Trace, phase: str) -> str:

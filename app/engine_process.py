@@ -7,6 +7,7 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,9 +15,10 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
+from types import TracebackType
 from typing import Any, TextIO, TypeVar
 
-from app.log import FORMAT, opened
+from app.log import FORMAT, opened, threads_told
 from app.messages import CompareJob, Envelope, Job, JobEnded, MeasureJob, Ready, RunJob
 from app.outbox import Outbox
 from core.errors import BadInput, PlaygroundError
@@ -59,6 +61,12 @@ def main(jobs: Connection, events: Connection, wishes: Wishes, factories: Factor
     """Do one job after another until the window is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to(opened(log_file()))
+    sys.excepthook = _log_unforeseen
+    with threads_told():
+        _serve(jobs, events, wishes, factories)
+
+
+def _serve(jobs: Connection, events: Connection, wishes: Wishes, factories: Factories) -> None:
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
     outbox = Outbox(events, lambda: wishes.flush_every)
     worker = _worker(factories, outbox)
@@ -138,6 +146,10 @@ def _imported(name: str) -> Any:
 def _log_to(log: TextIO) -> None:
     logging.basicConfig(stream=log, format=FORMAT, level=logging.WARNING)
     faulthandler.enable(log)
+
+
+def _log_unforeseen(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    logging.error("the engine", exc_info=(kind, error, at))
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from core.charts.chart import Chart
+from app.failures import during
+from core.charts.chart import Chart, has_data
 from core.charts.labelled import Labelled
 from core.compare import Comparison
 from core.errors import BadInput
@@ -31,10 +32,17 @@ def check_ending(path: Path) -> None:
 def export_chart(chart: Chart, traces: Labelled, path: Path) -> None:
     """Write a chart of `traces` in the format of the file's ending.
 
-    Raises BadInput for an ending of no format, RunFailed when the file cannot be written.
+    Raises BadInput for an ending of no format and for a chart that shows nothing, RunFailed when the file cannot be written.
     """
     check_ending(path)
-    ending = path.suffix.lower()
+    if not has_data(chart):
+        hint = f" ({chart.empty})" if chart.empty else ""
+        raise BadInput(f"{path} is not written: the chart “{chart.title}” has no data{hint}")
+    with during(f"the chart “{chart.title}” could not be exported"):
+        _save(chart, traces, path, path.suffix.lower())
+
+
+def _save(chart: Chart, traces: Labelled, path: Path, ending: str) -> None:
     if ending in PICTURES:
         save_chart(chart, path)
     elif ending in NUMBERS:

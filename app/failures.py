@@ -1,7 +1,7 @@
 """Errors in the window that nobody foresaw: told in place, written to the log, and nothing else ends with them. Free of Qt.
 
 PySide hands an exception of a slot, an event handler or an event filter to `sys.excepthook` and goes on. One in an event
-handler comes once for every handler around it, with their names before its text.
+handler comes once for every handler around it, with their names before its text. `threads_told` hands on what ends a thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ _log = logging.getLogger(__name__)
 
 
 class Failures:
-    """The window's `sys.excepthook`. tell: is called with a sentence and the traceback, once for what comes again and again."""
+    """The window's `sys.excepthook`.
+
+    tell: is called with a sentence and the traceback, once for what comes again and again.
+
+    It is called in the thread where the error was raised.
+    """
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell

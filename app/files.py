@@ -127,9 +127,8 @@ class Files:
             self._window.attempt(lambda: self.export_chart_to(chart, path))
 
     def export_chart_to(self, chart: Chart, path: Path) -> None:
-        """In the format that the suffix names. Raises BadInput for an unknown one, RunFailed when it cannot be written."""
-        with during(f"the chart “{chart.title}” could not be exported"):
-            export_chart(chart, self._window.labelled(), path)
+        """In the format that the suffix names. Raises as `export_chart` does."""
+        export_chart(chart, self._window.labelled(), path)
         self._window.messages.inform(f"The chart “{chart.title}” is written to {path}")
 
     def export_report(self) -> None:

@@ -13,6 +13,8 @@ from widgets.labels import ElidedLabel
 from widgets.quantity import spoken
 from widgets.theme import GRID, set_role
 
+_FIRST = 100  # the stretch of what grows before the spaces around it do
+
 
 class ModelChip(QFrame):
     """The model in use, in two lines; opens the recent models."""
@@ -28,7 +30,7 @@ class ModelChip(QFrame):
         self.setMaximumWidth(40 * GRID)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self._sign = QLabel()
-        self.name = ElidedLabel()
+        self.name = ElidedLabel(elide=Qt.TextElideMode.ElideMiddle)  # size and bits of a model stand at the end
         self.name.setFont(theme.body_font(bold=True))
         self.facts = ElidedLabel()
         set_role(self.facts, "small")
@@ -80,7 +82,7 @@ class Header(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(GRID, GRID // 2, GRID, GRID // 2)
         row.setSpacing(GRID)
-        row.addWidget(self.model, 2)  # its name is read in full in a narrow window too
+        row.addWidget(self.model, _FIRST)  # its name is read in full in a narrow window too
         row.addStretch(1)
         row.addWidget(actions.button("run", "primary", "Run"))
         row.addWidget(actions.button("stop", "", "Stop"))

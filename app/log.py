@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
@@ -46,6 +49,24 @@ def write_to(path: Path) -> None:
     for handler in handlers:
         handler.addFilter(News().filter)
     logging.basicConfig(handlers=handlers, format=FORMAT, level=logging.WARNING)
+
+
+@contextmanager
+def threads_told() -> Iterator[None]:
+    """What ends a thread goes to `sys.excepthook`, as what ends the program does."""
+    before, threading.excepthook = threading.excepthook, _hand_on
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _hand_on(ended: threading.ExceptHookArgs) -> None:
+    """A thread that leaves by SystemExit has not failed."""
+    error = ended.exc_value or ended.exc_type()
+    if not isinstance(error, SystemExit):
+        error.add_note(f"the thread “{ended.thread.name if ended.thread else ''}” broke")
+        sys.excepthook(ended.exc_type, error, ended.exc_traceback)
 
 
 def _place(error: BaseException) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ from app.actions import Actions
 from app.assembly import assemble, connect
 from app.commands import commands
 from app.dock_area import DockArea
-from app.docks import charts_of, labelled, make_docks, show_plan, show_runs
+from app.docks import labelled, make_docks, show_plan, show_runs
 from app.effects import needed, show_effects
 from app.engine_client import EngineClient
 from app.failures import contained
@@ -24,7 +24,6 @@ from app.history_view import HistoryView
 from app.keeper import Keeper
 from app.models import Models
 from app.opener import Opener, Read, Show
-from app.palette_entries import chart_entries, entries, hub_entries, model_entries
 from app.persistence import restore, store
 from app.pulse import Pulse
 from app.run_control import RunControl
@@ -252,18 +251,6 @@ class Window(QMainWindow):
         self.session.prompt, self.session.chat = self.prompt.prompt(), self.prompt.chat()
         self.session.inspect = self.prompt.inspect()
         self.actions_.update()
-
-    def open_palette(self) -> None:
-        self.palette_panel.open(entries(self))
-
-    def open_hub(self) -> None:
-        self.palette_panel.open((), "Hub id, such as HuggingFaceTB/SmolLM2-360M-Instruct", partial(hub_entries, self))
-
-    def show_recent(self) -> None:
-        self.palette_panel.open(model_entries(self), "Model: a name, or open one from disk")
-
-    def export_chart(self) -> None:
-        self.palette_panel.open(chart_entries(self, charts_of(self.docks.visible())), "Chart to export")
 
     def copy_text(self) -> None:
         """What the models wrote; with its letter where there are several."""

@@ -1,4 +1,4 @@
-"""What the command palette offers: every command, every technique for every configuration, models, charts."""
+"""The command palette and what it offers: every command, every technique for every configuration, models, charts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtGui import QIcon
 
 from app.actions import Command
+from app.docks import charts_of
 from app.header import facts
 from app.session import LETTERS
 from core.charts.chart import Chart, has_data
@@ -21,6 +22,26 @@ from widgets.palette import Entry
 
 if TYPE_CHECKING:
     from app.main_window import Window
+
+
+def open_palette(window: Window) -> None:
+    """Everything there is to do."""
+    window.palette_panel.open(entries(window))
+
+
+def open_hub(window: Window) -> None:
+    """For a hub id to be typed."""
+    window.palette_panel.open((), "Hub id, such as HuggingFaceTB/SmolLM2-360M-Instruct", partial(hub_entries, window))
+
+
+def open_models(window: Window) -> None:
+    """The models to choose from."""
+    window.palette_panel.open(model_entries(window), "Model: a name, or open one from disk")
+
+
+def open_charts(window: Window) -> None:
+    """The charts that can be exported."""
+    window.palette_panel.open(chart_entries(window, charts_of(window.docks.visible())), "Chart to export")
 
 
 def entries(window: Window) -> list[Entry]:

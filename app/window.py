@@ -43,7 +43,7 @@ def open_window(session: Path | None, trace: Path | None, model: str | None) -> 
     theme.apply(app, cast(theme.Mode, settings.theme))
     window = build_window(settings, opened, model=model, sample=trace is None)
     window.show()
-    with Failures(window.messages.failure).taken():
+    with Failures(window.messages.broke.emit).taken():
         if trace is not None:
             window.attempt(lambda: _open_trace(window, trace, model))
         return app.exec()

@@ -271,10 +271,15 @@ Event = RunEvent | QualityEvent | QualityProgress | CompareProgress
 
 @dataclass(frozen=True)
 class Estimate:
-    """Modelled bytes of a configuration before anything is loaded."""
+    """Modelled bytes of a configuration before anything is loaded.
+
+    total, parts: the most that is needed at once. kv_end: what the KV cache takes at the end of the run, which is less where
+    it condenses the prompt.
+    """
 
     weights: int
     kv_per_token: int
+    kv_end: int
     total: int
     available: int | None
     parts: dict[str, int] = field(default_factory=dict)

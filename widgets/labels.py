@@ -33,14 +33,16 @@ def error_label(parent: QWidget | None = None) -> QLabel:
 
 
 class ElidedLabel(QLabel):
-    """One line that ends in … when there is no room; the whole text is its tooltip then.
+    """One line with … at its end, or where `elide` says, when there is no room; the whole text is its tooltip then.
 
     Its size does not depend on its text, so that a text which changes several times a second lays nothing out again.
     """
 
-    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+    def __init__(
+        self, text: str = "", parent: QWidget | None = None, elide: Qt.TextElideMode = Qt.TextElideMode.ElideRight
+    ) -> None:
         super().__init__(" ", parent)
-        self._text = ""
+        self._text, self._elide = "", elide
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setText(text)
@@ -62,7 +64,7 @@ class ElidedLabel(QLabel):
         option = QStyleOption()
         option.initFrom(self)
         rect = self.contentsRect()
-        shown = self.fontMetrics().elidedText(self._text, Qt.TextElideMode.ElideRight, rect.width())
+        shown = self.fontMetrics().elidedText(self._text, self._elide, rect.width())
         self.setToolTip(self._text if shown != self._text else "")
         self.style().drawItemText(
             painter, rect, int(self.alignment()), option.palette, self.isEnabled(), shown, self.foregroundRole()

@@ -13,7 +13,7 @@ from PySide6.QtGui import QImage, QImageWriter, QPageSize, QPainter, QPdfWriter
 from PySide6.QtSvg import QSvgGenerator
 
 from core.charts.chart import Chart
-from core.errors import BadInput
+from core.errors import BadInput, RunFailed
 from core.files import replacing
 from widgets.chart_layout import lay_out
 from widgets.chart_look import look
@@ -56,15 +56,19 @@ def svg_text(chart: Chart, size: tuple[int, int] = (960, 600), theme: ThemeName 
 
 
 def png_bytes(chart: Chart, size: tuple[int, int] = (960, 600), theme: ThemeName = "light") -> bytes:
-    """The chart as a PNG of twice `size`."""
+    """The chart as a PNG of twice `size`. Raises RunFailed when Qt cannot make one, such as for lack of memory."""
     image = QImage(size[0] * PNG_SCALE, size[1] * PNG_SCALE, QImage.Format.Format_RGB32)
+    if image.isNull():
+        raise RunFailed(f"the chart “{chart.title}” could not be drawn: there is no memory for so large a PNG")
     image.setDevicePixelRatio(PNG_SCALE)
     look_ = look(theme == "dark")
     image.fill(look_.ground)
     with QPainter(image) as painter:
         paint(painter, chart, lay_out(chart, QRectF(0, 0, *size), look_), look_)
     buffer = _open_buffer()
-    QImageWriter(buffer, b"png").write(image)
+    writer = QImageWriter(buffer, b"png")
+    if not writer.write(image):
+        raise RunFailed(f"the chart “{chart.title}” could not be made a PNG: {writer.errorString()}")
     return bytes(buffer.data().data())
 
 

@@ -70,7 +70,12 @@ class ProgressStrip(QFrame):
 
 
 class MessageStrip(QFrame):
-    """One sentence on what went wrong or was done, with at most one thing to do about it. Hidden when empty."""
+    """One sentence on what went wrong or was done, with at most one thing to do about it. Hidden when empty.
+
+    `broke` may be emitted by any thread, and calls `failure`.
+    """
+
+    broke = Signal(str, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -96,6 +101,7 @@ class MessageStrip(QFrame):
         layout.addWidget(self.close_button)
         self._call: Callable[[], object] | None = None
         self._kind = "info"
+        self.broke.connect(self.failure)
         theme.notifier.changed.connect(self._draw)
         self.clear()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import Event, current_thread, main_thread
 
 from app.cli.terminal import note
+from app.log import threads_told
 from core.errors import PlaygroundError
 
 INTERRUPTED = 130
@@ -24,7 +25,8 @@ def exit_code_of(call: Callable[[], int]) -> int:
     if current_thread() is main_thread():
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        code = call()
+        with threads_told():
+            code = call()
         sys.stdout.flush()
     except PlaygroundError as error:
         note(f"inference-playground: {' '.join(str(error).split())}")

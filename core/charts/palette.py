@@ -37,10 +37,10 @@ _ORANGE = Tone("#e8a33d", "#c27a00")
 _GREEN = Tone("#2db88a", "#00855f")
 _VERMILLION = Tone("#ee7733", "#c8500a")
 _PURPLE = Tone("#d08bc0", "#a8508f")
-_YELLOW = Tone("#e6d96a", "#9a8700")
+_YELLOW = Tone("#f0e66e", "#574b00")  # far in lightness from orange, whose hue it has to readers without red or green
 _TEAL = Tone("#66cdbf", "#2b8a80")
 _ROSE = Tone("#f0a3b1", "#c4566c")
-_OLIVE = Tone("#b5b85c", "#78791f")
+_INK = Tone("#f2f3f7", "#262b36")
 _INDIGO = Tone("#9a9cf0", "#5250b8")
 _GREY = Tone("#98a2b3", "#6b7484")
 
@@ -49,7 +49,7 @@ FAMILIES: dict[str, Tone] = {
     "sampling": _YELLOW, "engine": _GREY, "run": _GREY, "model": _INDIGO,
 }  # fmt: skip
 PHASES: dict[str, Tone] = {
-    "prefill": _INDIGO, "decode": _SKY, "verify": _ROSE, "draft": _VERMILLION, "sampling": _YELLOW, "capture": _OLIVE,
+    "prefill": _INDIGO, "decode": _SKY, "verify": _ROSE, "draft": _VERMILLION, "sampling": _YELLOW, "capture": _INK,
     "attention": _SKY, "ffn": _ORANGE, "norm": _ROSE, "head": _PURPLE, "embed": _TEAL, "cache": _GREEN,
     "load": _INDIGO, "other": _GREY,
 }  # fmt: skip

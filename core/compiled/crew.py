@@ -20,34 +20,44 @@ class Crew:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._work: Callable[[int], None] | None = None
+        self._rescue: Callable[[], None] | None = None
+        self._errors: list[BaseException] = []  # of this pass, the first of which is the cause of the others
         self._start, self._done = _closed(threads - 1), _closed(threads - 1)
         self._pass, self._ended = 0, [0] * (threads - 1)
         for index in range(threads - 1):
             threading.Thread(target=self._help, args=(index,), name=f"decode-{index + 1}", daemon=True).start()
 
     def run(self, work: Callable[[int], None], rescue: Callable[[], None] | None = None) -> None:
-        """Call work(thread) on every thread at once; returns when all are done.
+        """Call work(thread) on every thread at once; returns when all are done, and raises the first error of any of them.
 
-        rescue: what the caller does in place of the rest of its part when an error or Ctrl+C ends that, which may be before
-        it began; for work in whose middle the helpers wait for the caller.
+        rescue: what a thread does in place of the rest of its part when an error or Ctrl+C ends that, which may be before
+        it began; for work in whose middle the others wait for it.
         """
-        self._work, self._pass = work, self._pass + 1
-        asleep = iter(self._start)
+        self._work, self._rescue, self._errors, self._pass = work, rescue, [], self._pass + 1
+        asleep, errors = iter(self._start), self._errors
         try:
             for start in asleep:
                 start.release()
             work(0)
             for done in self._done:
                 done.acquire()
-        except BaseException:
+        except BaseException as error:
             for start in asleep:
                 start.release()
-            if rescue is not None:
-                rescue()
+            self._fail(error)
             self._settle()
-            raise
+            if not isinstance(error, Exception):
+                raise
         finally:
-            self._work = None  # it holds a model, which must be free to go
+            self._work, self._rescue, self._errors = None, None, []  # they hold a model, which must be free to go
+        if errors:
+            raise errors.pop(0)
+
+    def _fail(self, error: BaseException) -> None:
+        """A thread's part has ended early."""
+        self._errors.append(error)
+        if self._rescue is not None:
+            self._rescue()
 
     def _settle(self) -> None:
         """Wait for every helper, of whom some were perhaps waited for already."""
@@ -66,7 +76,10 @@ class Crew:
             self._start[index].acquire()
             number = self._pass
             assert self._work is not None
-            self._work(index + 1)
+            try:
+                self._work(index + 1)
+            except BaseException as error:
+                self._fail(error)
             self._done[index].release()
             self._ended[index] = number
 

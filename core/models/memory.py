@@ -55,7 +55,8 @@ def estimate(info: ModelInfo, config: RunConfig, prompt_tokens: int = 0) -> Esti
         "activations": _activation_bytes_on_gpu(info, config, tokens) if on_gpu else _activation_bytes(info, config, tokens),
     }
     available = memory_left() if on_gpu else memory_available()
-    return Estimate(parts["weights"], per_token, sum(parts.values()), available, parts)
+    freed = 0 if on_gpu else per_token * (cached_tokens(config, tokens) - tokens_at_end(config, tokens))
+    return Estimate(parts["weights"], per_token, parts["kv"] - freed, sum(parts.values()), available, parts)
 
 
 def kv_bytes_per_token(info: ModelInfo, config: RunConfig) -> int:
@@ -93,7 +94,7 @@ def _exact_bytes(info: ModelInfo, config: RunConfig, tokens: int) -> int:
 
 
 def cached_tokens(config: RunConfig, tokens: int) -> int:
-    """Tokens that the cache has room for in a run of `tokens` tokens."""
+    """Tokens that the cache has room for in a run of `tokens` tokens, where it has most."""
     options = config.cache.options
     match config.cache.name:
         case "off":
@@ -113,11 +114,17 @@ def cached_tokens(config: RunConfig, tokens: int) -> int:
         case "h2o":
             return min(tokens, max(2, of_all(options.budget, tokens)))
         case "snapkv":  # the prompt is there before it is condensed
-            prompt = max(0, tokens - config.run.max_new_tokens)
-            kept = min(of_all(options.budget, prompt), prompt)
-            return max(_FIRST_CAPACITY, prompt, kept + tokens - prompt)
+            return max(_FIRST_CAPACITY, tokens - config.run.max_new_tokens, tokens_at_end(config, tokens))
         case _:  # doubled buffers end at the length of the run
             return max(_FIRST_CAPACITY, tokens)
+
+
+def tokens_at_end(config: RunConfig, tokens: int) -> int:
+    """The same at the end of the run."""
+    if config.cache.name != "snapkv":
+        return cached_tokens(config, tokens)
+    prompt = max(0, tokens - config.run.max_new_tokens)
+    return min(of_all(config.cache.options.budget, prompt), prompt) + tokens - prompt
 
 
 def tokens_on_gpu(config: RunConfig, tokens: int) -> int:

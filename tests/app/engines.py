@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -52,6 +53,12 @@ class Engine:
     def _break(self, stop):
         yield TextDelta("so far")
         raise ValueError("an error that\nnobody foresaw")
+
+    def _thread(self, stop):
+        thread = threading.Thread(target=lambda: {}["lost"], name="side")
+        thread.start()
+        thread.join()
+        yield TextDelta("goes on")
 
 
 def compare(engine, requests, repeats, stop):

@@ -181,6 +181,16 @@ def test_that_an_export_takes_selections_and_refuses_others(tmp_path, recorded):
     _complains(_cli("export", str(recorded), "--chart", "memory", "--out", str(tmp_path / "a.gif")), 2, ".gif", ".png")
 
 
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf", "csv", "json", "html"])
+def test_that_a_chart_without_data_is_not_exported_and_the_file_that_was_there_stays(tmp_path, recorded, ending):
+    path = tmp_path / f"chart.{ending}"
+    path.write_text("what was there")
+    done = _cli("export", str(recorded), "--chart", "speculation_rounds", "--out", str(path))
+    _complains(done, 2, f"chart.{ending} is not written: the chart “", "” has no data (Choose")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "what was there"
+
+
 def test_that_a_model_is_described_from_its_headers(capsys):
     assert main(["models", "info", "default", "--set", "run.max_new_tokens=64"]) == 0
     text = capsys.readouterr().out

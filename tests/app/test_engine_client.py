@@ -121,6 +121,12 @@ def test_that_an_unforeseen_error_is_one_line_and_logged_in_full(client, tmp_pat
     assert "Traceback" in (tmp_path / "engine.log").read_text()
 
 
+def test_that_what_ends_a_thread_of_the_engine_is_logged_in_full(client, tmp_path):
+    assert _do(client, _job("thread"))[-2] == TextDelta("goes on")
+    log = (tmp_path / "engine.log").read_text()
+    assert log.count("Traceback") == log.count("KeyError: 'lost'\nthe thread “side” broke") == 1
+
+
 def test_that_stop_ends_a_run_and_leaves_no_core_busy(client):
     client.submit(_job("wait"))
     _poll_until(client, _running)

@@ -1,9 +1,11 @@
 """An exception that nobody foresaw: told once, written in full, and the window goes on."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, QObject, QTimer
@@ -11,14 +13,17 @@ from PySide6.QtGui import QGuiApplication, QPainter
 from PySide6.QtWidgets import QWidget
 
 from app import log
+from app.cli.outcome import exit_code_of
 from app.engine_process import Factories
 from app.failures import Failures, contained, during
 from app.session import Column, Session
 from core.config import RunConfig
 from core.errors import BadInput
+from core.export import tables
 from tests.app.windows import shown_window, wait_for, wait_idle
 from widgets import chart_canvas, render
 from widgets.docks.latency import LatencyDock
+from widgets.failed_chart import failed
 
 TOKENS = 40
 
@@ -60,7 +65,7 @@ def window(qtbot, tmp_path):
     replay = Factories("tests.benchmarks.replay:Engine")
     with (
         shown_window(qtbot, tmp_path, session=session, factories=replay) as window,
-        Failures(window.messages.failure).taken(),
+        Failures(window.messages.broke.emit).taken(),
     ):
         yield window
 
@@ -131,6 +136,39 @@ def test_that_an_error_names_what_was_done_and_bad_input_is_told_as_it_is(told):
     contained(refuse)
     assert told[0].startswith("the chart “Latency” could not be exported: ValueError: nobody")
     assert told[1].startswith("weights.bits: 9 is out of range\n")
+
+
+def test_that_an_error_that_ends_a_thread_is_told_in_the_window(qtbot, window, caplog):
+    assert exit_code_of(lambda: _with_a_thread_that_fails(qtbot)) == 0
+    wait_for(qtbot, window.messages.isVisible)
+    assert window.messages.text.text().startswith("the thread “side” broke: ValueError: nobody foresaw this (")
+    assert window.messages.remedy.text() == "Copy details"
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
+    run(qtbot, window)
+
+
+def _with_a_thread_that_fails(qtbot):
+    thread = threading.Thread(target=fails, name="side")
+    thread.start()
+    qtbot.waitUntil(lambda: not thread.is_alive())
+    return 0
+
+
+def test_that_the_command_line_shows_what_ends_a_thread_and_takes_its_leaving_for_none(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # pytest-qt has its own
+    before = threading.excepthook
+    threads = [threading.Thread(target=target, name="side") for target in (fails, sys.exit)]
+
+    def work():
+        for thread in threads:
+            thread.start()
+            thread.join()
+        return 0
+
+    assert exit_code_of(work) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("Traceback") == shown.count("ValueError: nobody foresaw this\nthe thread “side” broke") == 1
+    assert threading.excepthook is before
 
 
 def test_that_the_log_holds_an_error_once_in_full(tmp_path):
@@ -214,3 +252,29 @@ def test_that_an_export_that_fails_names_the_chart_and_writes_nothing(qtbot, win
     window.files.export_chart_to(chart, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").stat().st_size > 200
     run(qtbot, window)
+
+
+@pytest.mark.parametrize("ending", ["png", "csv", "json", "html"])
+def test_that_a_chart_that_failed_is_not_exported_as_an_empty_file(window, tmp_path, ending):
+    path = tmp_path / f"chart.{ending}"
+    path.write_text("what was there")
+    broken = failed("latency_tokens", "Each token", ValueError("nobody foresaw this"))
+    window.attempt(lambda: window.files.export_chart_to(broken, path))
+    text = window.messages.text.text()
+    assert f"{path.name} is not written: the chart “Each token” has no data (This chart failed: ValueError: nobody" in text
+    assert [file.name for file in tmp_path.glob("*chart*")] == [path.name]
+    assert path.read_text() == "what was there"
+
+
+@pytest.mark.parametrize(("ending", "where"), [("csv", "table"), ("json", "table"), ("csv", "fsync"), ("html", "fsync")])
+def test_that_a_file_that_is_there_outlives_an_export_that_fails(qtbot, window, monkeypatch, tmp_path, ending, where):
+    run(qtbot, window)
+    chart, path = window.docks["latency"].charts()[0], tmp_path / f"chart.{ending}"
+    path.write_text("what was there")
+    with monkeypatch.context() as patch:
+        patch.setattr({"table": tables, "fsync": os}[where], where, fails)
+        QTimer.singleShot(0, lambda: window.files.export_chart_to(chart, path))
+        wait_for(qtbot, window.messages.isVisible)
+    assert f"the chart “{chart.title}” could not be exported: ValueError" in window.messages.text.text()
+    assert path.read_text() == "what was there"
+    assert not list(tmp_path.glob(".*"))

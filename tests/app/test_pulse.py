@@ -2,12 +2,13 @@
 
 from contextlib import AbstractContextManager
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app import engine_client, pulse
+from app import dock_area, engine_client, pulse
 from app.engine_process import Factories
 from app.main_window import Window
 from app.pace import SPARING, SWIFT, Pace, Sparing
@@ -85,17 +86,32 @@ def test_that_looks_that_take_more_come_less_often(seconds: float, beat_ms: int,
     assert sparing.pace.flush_every < beat_ms / 1000, "every look finds something"
 
 
+def _panels(window: Window) -> int:
+    """How many docks with charts can be seen."""
+    return sum(isinstance(dock.widget, DockPanel) for dock in window.docks.visible())
+
+
+def _rests(window: Window) -> bool:
+    """Whether what was refreshed has been painted, and the time until the next one is known."""
+    return window.docks._not_before < inf
+
+
 def test_that_docks_take_turns(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refreshed: list[str] = []
+    """By a clock of its own, which stands still while a busy machine takes its time."""
+    clock, refreshed = [1000.0], list[str]()
+    monkeypatch.setattr(dock_area, "monotonic", lambda: clock[0])
     monkeypatch.setattr(DockPanel, "refresh", lambda self: refreshed.append(type(self).__name__))
     with _opened(qtbot, tmp_path) as window:
         window.docks.rest = 0
-        qtbot.wait(300)
+        wait_for(qtbot, lambda: _panels(window) == 2 and _rests(window) and not window.docks._titles.isActive())
+        clock[0] += dock_area.LEAST_REST
         refreshed.clear()
         for _ in range(4):
             window.docks.refresh()
+            window.docks.refresh()  # too soon: what was refreshed is not painted yet
+            wait_for(qtbot, lambda: _rests(window))
             window.docks.refresh()  # too soon
-            qtbot.wait(200)
+            clock[0] += dock_area.LEAST_REST
         assert refreshed == refreshed[:2] * 2
         assert len(set(refreshed)) == 2
         refreshed.clear()

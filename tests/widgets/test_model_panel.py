@@ -16,7 +16,12 @@ from widgets.model_details import facts, verdict
 from widgets.model_panel import EMPTY, ModelPanel
 
 FITS = Estimate(
-    96_000_000, 23_040, 104_000_000, 8_000_000_000, {"weights": 96_000_000, "kv": 6_000_000, "activations": 2_000_000}
+    96_000_000,
+    23_040,
+    6_000_000,
+    104_000_000,
+    8_000_000_000,
+    {"weights": 96_000_000, "kv": 6_000_000, "activations": 2_000_000},
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PySide6.QtCore import QRectF
-from PySide6.QtGui import QImage, QPainter
+from PySide6.QtGui import QImage, QImageWriter, QPainter
 from PySide6.QtSvg import QSvgRenderer
 
 from core.errors import BadInput, RunFailed
@@ -111,6 +111,16 @@ def test_that_pdf_cells_have_exactly_the_colours_of_the_map(tmp_path):
     )
     image = QImage(str(tmp_path / "page.png"))
     assert np.array_equal(_cell_colours(image, chart, 2, 0.0), _palette_colours(chart))
+
+
+def test_that_a_picture_that_qt_cannot_make_is_not_written(tmp_path, monkeypatch):
+    (tmp_path / "chart.png").write_text("what was there")
+    with pytest.raises(RunFailed, match="could not be drawn: there is no memory"):
+        save_chart(line_chart(), tmp_path / "chart.png", (200_000, 200_000))
+    monkeypatch.setattr(QImageWriter, "write", lambda *_: False)
+    with pytest.raises(RunFailed, match="could not be made a PNG"):
+        save_chart(line_chart(), tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_text() == "what was there"
 
 
 def test_that_the_files_are_whole_or_absent(tmp_path):

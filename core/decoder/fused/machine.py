@@ -12,6 +12,7 @@ from numba.extending import intrinsic, overload
 
 _i32, _i64, _f32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _NAP = 20  # microseconds between looks at a barrier where others are long in Python
+BROKEN = 1 << 40  # what a barrier counts, or more, once a thread has failed and will not come
 
 
 @intrinsic
@@ -166,14 +167,17 @@ def _rounded(value):
 
 @njit
 def barrier(address, epoch, threads):
-    """Wait until all threads have come here; `epoch` counts the barriers of a pass from 1."""
-    target = epoch * threads
-    if atomic_add(address, 1) + 1 == target:
-        return
-    spins = 0
-    while atomic_load(address) < target:
+    """Wait until all threads have come here; `epoch` counts the barriers of a pass from 1.
+
+    Raises RuntimeError where it is BROKEN: what the threads have made together is not whole, and must not be read.
+    """
+    target, come, spins = epoch * threads, atomic_add(address, 1) + 1, 0
+    while come < target:
         spins += 1
         if spins > 3000:
             nap(_NAP)
         elif spins > 500:
             give_way()
+        come = atomic_load(address)
+    if come >= BROKEN:
+        raise RuntimeError("another thread of the pass has failed")

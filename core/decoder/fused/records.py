@@ -56,7 +56,7 @@ MODEL = np.dtype(
 # each part, then of each layer for every row.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
-# before the first time. abandoned: Python failed, and threads are to return. Of a cache with coded blocks, see Coded in
+# before the first time. Of a cache with coded blocks, see Coded in
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as
 # tiles. gathered [threads, gathered_size] bytes: keys or values of listed slots. routes float32 [T, most_experts]; chosen int64
@@ -64,6 +64,6 @@ MODEL = np.dtype(
 # thread finds them.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
-    + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left abandoned")
+    + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left")
     + _integers("coded stored exact blocks folded folded_size laid laid_size gathered gathered_size routes chosen")
 )

@@ -11,6 +11,7 @@ from core.attention.few_laid import laid_nbytes
 from core.attention.kernel import CHUNK
 from core.cache.base import Coded, Slots, lines
 from core.decoder.fused.attention import ROOM
+from core.decoder.fused.machine import BROKEN
 from core.decoder.fused.records import COUNTS, PASS
 from core.decoder.fused.table import Table
 from core.weights.kernel import MOST_ROWS
@@ -66,7 +67,7 @@ class Room:
         self.counts[:] = 0
         self.capture[:] = -1
         self.capture[captured] = np.arange(len(captured))
-        self._fill(x=x.ctypes.data, logits=logits.ctypes.data, head_rows=len(logits), position=position, left=-1, abandoned=0)
+        self._fill(x=x.ctypes.data, logits=logits.ctypes.data, head_rows=len(logits), position=position, left=-1)
         if slots is not None:
             shown = slots.end + len(x)
             if slots.coded is not None:
@@ -79,6 +80,10 @@ class Room:
                 capacity=slots.buffers.capacity, slot=slots.first, end=slots.end,
             )  # fmt: skip
         return self.record
+
+    def abandon(self) -> None:
+        """End the pass in every thread: one of them has failed, and the others would wait for it."""
+        self.meeting[0] = BROKEN
 
     def _take_coded(self, coded: Coded) -> None:
         nbytes = room_nbytes(coded.blocks.forms[0], self._queries)

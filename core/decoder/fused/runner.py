@@ -19,7 +19,6 @@ from core.attention.mechanism import Blocks, Rows
 from core.cache.base import Buffers, Coded, Slots
 from core.cache.coded import CodedBlocks
 from core.compiled.crew import crew
-from core.compiled.jit import callable_at
 from core.decoder.fused.form import Seen, inside_of
 from core.decoder.fused.lists import Choices, Lists
 from core.decoder.fused.records import NO_WINDOW, PHASES
@@ -57,7 +56,6 @@ class Fused:
         self.crew = crew(torch.get_num_threads())
         self._runs: WeakKeyDictionary[Context, _Run] = WeakKeyDictionary()
         self._rooms: dict[int, Room] = {}
-        self._step = callable_at(step.address, 3)
 
     @classmethod
     def of(cls, decoder: Decoder) -> Fused | None:
@@ -92,7 +90,7 @@ class Fused:
         def walk() -> None:
             nonlocal seconds
             began = perf_counter()
-            self._step(0, model, address)
+            step(0, model, address)
             seconds += perf_counter() - began
 
         def lead() -> None:
@@ -101,13 +99,7 @@ class Fused:
                 self._outside(stop, room, context, rows)
                 walk()
 
-        def rescue() -> None:
-            job["abandoned"] = 1
-            walk()  # the others wait
-
-        self.crew.run(lambda thread: self._step(thread, model, address) if thread else lead(), rescue)
-        if job["left"] != 2 * len(run.layers):  # Numba only prints what a compiled function raises
-            raise RuntimeError("the compiled step ended in the middle of a pass; the engine's log says why")
+        self.crew.run(lambda thread: step(thread, model, address) if thread else lead(), room.abandon)
         spent = room.counts[0, : len(PHASES)].tolist()
         for phase, count in zip(PHASES, spent, strict=True):
             rows.probe.add(phase, seconds * count / (sum(spent) or 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 
 from core.decoder.fused import attention
 from core.decoder.fused.choosing import choose, summarize
@@ -139,7 +139,7 @@ def _head(m, p, own):
 @njit(nogil=True)
 def _leaves(p, own, stop):
     """Whether this is thread 0, which then returns to Python."""
-    if own.thread or p.abandoned:
+    if own.thread:
         return False
     p.left = stop
     return True
@@ -149,7 +149,7 @@ def _leaves(p, own, stop):
 def _walk(thread, m, p):
     """One pass of p.rows rows through all layers and, for the last p.head_rows of them, the head.
 
-    Thread 0 goes on where it left; at 2 · layers nothing is left to do.
+    Thread 0 goes on where it left.
     """
     own, left = own_of(thread, m, p), p.left if thread == 0 else -1
     layers = carray(array_at(m.layers), m.layer_count, LAYER)
@@ -167,8 +167,6 @@ def _walk(thread, m, p):
             attended = p.queries
             if layer.attends_outside:
                 meet(p, own)
-                if p.abandoned:
-                    break
             else:
                 attended = _attend(m, p, own, layer, index)
             _take_in(m, p, own, layer, index, attended)
@@ -178,22 +176,17 @@ def _walk(thread, m, p):
                     return
         if layer.feeds_outside:
             meet(p, own)
-            if p.abandoned:
-                break
         else:
             _feed(m, p, own, layer, index)
         charge(own, FFN)
         _add(m, p, own, m.norm_after_ffn, index, AFTER_FFN)
-    if left < 2 * m.layer_count and not p.abandoned:
-        _head(m, p, own)
-    if thread == 0:
-        p.left = 2 * m.layer_count
+    _head(m, p, own)
 
 
 def _compiled(sources: int) -> Any:
-    """The step as a C function, kept on disk for these sources."""
+    """The step, kept on disk for these sources. What it raises in any thread comes through to its caller."""
 
-    @cfunc(types.void(types.intp, types.intp, types.intp), cache=True)
+    @njit(types.void(types.intp, types.intp, types.intp), nogil=True, cache=True)
     def step(thread, model, run):
         if thread != sources:  # always so
             _walk(thread, carray(array_at(model), 1, MODEL)[0], carray(array_at(run), 1, PASS)[0])

@@ -7,9 +7,21 @@ import signal
 import threading
 from contextlib import suppress
 
+import numpy as np
 import pytest
+from numba import njit
 
 from core.compiled.crew import Crew
+from core.decoder.fused.machine import BROKEN, barrier
+
+
+@njit(nogil=True)
+def met(meeting, thread):
+    """Two threads meet twice; the helper fails in between."""
+    barrier(meeting, 1, 2)
+    if thread:
+        raise MemoryError("no room")
+    barrier(meeting, 2, 2)
 
 
 def test_that_every_thread_has_its_part() -> None:
@@ -67,3 +79,41 @@ def test_that_an_error_of_the_caller_comes_through_and_the_crew_goes_on() -> Non
         crew.run(work)
     crew.run(met.append)
     assert sorted(met) == [0, 1]
+
+
+def test_that_an_error_of_a_helper_is_raised_on_the_caller_and_the_crew_goes_on() -> None:
+    crew, met = Crew(3), []
+
+    def work(thread: int) -> None:
+        if thread == 1:
+            raise MemoryError("no room")
+
+    for _ in range(3):
+        with pytest.raises(MemoryError, match="no room"):
+            crew.run(work)
+        crew.run(met.append)
+    assert sorted(met) == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_that_a_caller_who_waits_for_a_helper_that_failed_is_let_go_with_its_error() -> None:
+    """In compiled code, where no signal and no exception of another thread reaches it."""
+    crew, meeting, ran = Crew(2), np.zeros(1, np.int64), []
+    for _ in range(3):
+        meeting[0] = 0
+        with pytest.raises(MemoryError, match="no room"):
+            crew.run(lambda thread: met(meeting.ctypes.data, thread), lambda: meeting.fill(BROKEN))
+        crew.run(ran.append)
+    assert sorted(ran) == [0] * 3 + [1] * 3
+
+
+def test_that_of_several_errors_the_first_is_raised() -> None:
+    crew, failed = Crew(2), threading.Event()
+
+    def work(thread: int) -> None:
+        if thread:
+            raise ValueError("the cause")
+        assert failed.wait(timeout=10)
+        raise RuntimeError("what came of it")
+
+    with pytest.raises(ValueError, match="the cause"):
+        crew.run(work, failed.set)

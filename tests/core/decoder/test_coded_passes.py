@@ -153,10 +153,3 @@ def test_that_a_run_without_codes_after_one_with_them_shows_its_attention() -> N
         shown.append(session.probe.take_attention()[1][0])
     assert (logits[0] - logits[1]).abs().max() < TOLERANCE
     assert abs(shown[0].astype("float32") - shown[1].astype("float32")).max() < 1e-3
-
-
-def test_that_a_pass_that_ends_in_its_middle_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_for(decoder_for(), True)
-    monkeypatch.setattr(session.fused, "_step", lambda *_: None)
-    with pytest.raises(RuntimeError, match="in the middle of a pass"):
-        session.forward([1])

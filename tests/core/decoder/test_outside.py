@@ -20,6 +20,8 @@ from core.cache.dynamic import Dynamic
 from core.cache.off import Off
 from core.cache.rolling import Rolling
 from core.cache.table import RollingOptions
+from core.decoder.fused import runner
+from core.decoder.fused.step import step
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import sites_of
@@ -82,9 +84,13 @@ def session_for(
     probe: Probe | None = None,
 ) -> LocalSession:
     """Window attention, replaced by `change` in `layers`; without it, plain torch."""
+    return session_over(decoder, window(decoder, change, layers), change is not None, cache, options, probe)
+
+
+def window(decoder: Decoder, change: Change | None, layers: Sequence[int] = (0, 1, 2)) -> list[Mechanism]:
+    """Window attention of each layer, replaced by `change`, where there is one, in `layers`."""
     known = [Softmax(site, WINDOW) for site in sites_of(decoder, TOKENS, torch.float32)]
-    found = [change(one) if change and layer in layers else one for layer, one in enumerate(known)]
-    return session_over(decoder, found, change is not None, cache, options, probe)
+    return [change(one) if change and layer in layers else one for layer, one in enumerate(known)]
 
 
 def distance(
@@ -133,6 +139,43 @@ def test_that_what_stops_a_pass_leaves_the_threads_ready_for_the_next() -> None:
         session.forward([1, 2, 3])
     again = session.forward([1, 2, 3], all_logits=True)
     assert (again - plain.forward([1, 2, 3], all_logits=True)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("change", [None, Hidden])
+def test_that_an_error_of_a_helper_ends_the_pass_and_the_next_one_is_whole(
+    change: Change | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where thread 0 is in Python meanwhile."""
+    torch.set_num_threads(2)
+    decoder = decoder_for()
+    sessions = [session_over(decoder, window(decoder, change, (1,)), compiled) for compiled in (True, False)]
+
+    def failing(thread: int, *addresses: int) -> None:
+        if thread:
+            raise MemoryError("no room for a helper")
+        step(thread, *addresses)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "step", failing)
+        with pytest.raises(MemoryError, match="no room for a helper"):
+            sessions[0].forward([1, 2, 3])
+    compiled, plain = (session.forward([1, 2, 3], all_logits=True) for session in sessions)
+    assert (compiled - plain).abs().max() < 1e-4
+
+
+def test_that_an_error_of_compiled_code_comes_through() -> None:
+    """Query heads are divided by KV heads, of which there are none."""
+    torch.set_num_threads(2)
+    decoder = decoder_for()
+    session = session_over(decoder, window(decoder, None), True)
+    session.forward([1])
+    assert session.fused is not None
+    counts = session.fused._runs[session.context].layers["kv_heads"]
+    before, counts[1] = counts[1], 0
+    with pytest.raises(ZeroDivisionError):
+        session.forward([2])
+    counts[1] = before
+    assert session.forward([2]).isfinite().all()
 
 
 def test_that_both_kinds_of_attention_are_captured() -> None:

@@ -80,6 +80,15 @@ def test_that_the_cache_policy_decides_how_many_tokens_are_held(settings: list[s
     assert cached_tokens(config(*settings), 300) == tokens
 
 
+def test_that_a_cache_that_condenses_the_prompt_takes_less_at_the_end_than_before() -> None:
+    found = estimate(INFO, config("cache.name=snapkv", "cache.budget=100", "run.max_new_tokens=20"), 800)
+    assert found.kv_end == 120 * found.kv_per_token
+    assert found.parts["kv"] == 800 * found.kv_per_token
+    assert found.total == sum(found.parts.values())
+    plain = estimate(INFO, config("run.max_new_tokens=20"), 800)
+    assert plain.kv_end == plain.parts["kv"] == 820 * plain.kv_per_token
+
+
 def test_that_few_bits_and_a_file_take_less_memory() -> None:
     plain = kv_bytes_per_token(INFO, config())
     assert kv_bytes_per_token(INFO, config("cache.name=offloaded")) == plain // 2
@@ -119,11 +128,11 @@ def test_that_the_loaded_model_takes_what_was_estimated(settings: list[str]) -> 
 
 @pytest.mark.skipif(not is_fetched(), reason="the default model is not fetched")
 @pytest.mark.parametrize("new_tokens", [4, 300])
-@pytest.mark.parametrize("name", ["dynamic", "static", "rolling", "sinks", "h2o", "quantized", "paged"])
+@pytest.mark.parametrize("name", ["dynamic", "static", "rolling", "sinks", "h2o", "snapkv", "quantized", "paged"])
 def test_that_a_run_ends_with_the_cache_that_was_estimated(engine: Engine, name: str, new_tokens: int) -> None:
     run = config(f"cache.name={name}", f"run.max_new_tokens={new_tokens}", "run.ignore_eos=true")
     events = list(engine.run(RunRequest(run, "Name a colour.", inspect=MEASURE)))
     started, finished = next(event for event in events if isinstance(event, RunStarted)), events[-1]
     assert isinstance(finished, RunFinished)
-    expected = estimate(started.info, run, len(started.prompt_tokens)).parts["kv"]
+    expected = estimate(started.info, run, len(started.prompt_tokens)).kv_end
     assert finished.metrics["kv_bytes"] == pytest.approx(expected, rel=0.01)
