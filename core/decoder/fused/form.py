@@ -14,7 +14,7 @@ from core.attention.mask import FULL, Pattern, Reach
 from core.attention.mechanism import Blocks, Mechanism
 from core.cache.base import Coded, Slots
 from core.compiled.emitter import LANES
-from core.decoder.feed_forward import Gated, Split
+from core.decoder.feed_forward import Gated, Mixture, Split
 from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
@@ -57,6 +57,35 @@ def experts_of(block: Block) -> tuple[Split, list[Part]] | None:
     if split is None or len(parts) != len(split.gate_ups) or any(part.rows % LANES for part in parts):
         return None
     return split, parts
+
+
+def mixture_of(block: Block) -> Mixture | None:
+    """The feed-forward block where it is a trained mixture, without biases."""
+    mixture = block.ffn
+    if not isinstance(mixture, Mixture):
+        return None
+    return mixture if all(one.gate_up.bias is None and one.down.bias is None for one in mixture.members) else None
+
+
+def members_of(block: Block) -> tuple[Mixture, list[Part], list[Part]] | None:
+    """Such a block, and the parts of gate and up, and of down, of its experts, where each is one.
+
+    Gate and up fill whole blocks of rows, equally many in all experts but the shared one.
+    """
+    mixture = mixture_of(block)
+    if mixture is None:
+        return None
+    wides, downs = ([linear.parts() or [] for linear in linears] for linears in _in_and_out(mixture))
+    if any(len(parts) != 1 for parts in (*wides, *downs)):
+        return None
+    gate_ups = [parts[0] for parts in wides]
+    alike = len({part.rows for part in gate_ups[: len(mixture.experts)]}) == 1
+    whole = alike and not any(part.rows % LANES for part in gate_ups)
+    return (mixture, gate_ups, [parts[0] for parts in downs]) if whole else None
+
+
+def _in_and_out(mixture: Mixture) -> tuple[list[Linear], list[Linear]]:
+    return [one.gate_up for one in mixture.members], [one.down for one in mixture.members]
 
 
 def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:

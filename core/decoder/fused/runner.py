@@ -126,11 +126,13 @@ class Fused:
         rows.probe.lap("ffn" if feeds else "attention")
 
     def _tell_routes(self, probe: Probe, room: Room) -> None:
-        """What the layers split into experts have chosen; each expert that a row uses counts whole."""
+        """What the layers of experts have chosen; in a split block each expert that a row uses counts whole."""
         for layer, record in enumerate(self.table.layers):
             if record["experts"]:
-                chosen = room.routed(layer, int(record["used"])).astype(np.int16)
-                probe.route(layer, chosen, np.ones(chosen.shape, np.float16), int(record["experts"]))
+                used = int(record["used"])
+                chosen = room.routed(layer, used).astype(np.int16)
+                weights = room.weights(layer, used, used + bool(record["per_shared"])) if record["mixes"] else np.ones(chosen.shape)
+                probe.route(layer, chosen, weights.astype(np.float16), int(record["experts"]))
         probe.lap("capture")
 
     def _room(self, rows: int) -> Room:
