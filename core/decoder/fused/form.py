@@ -53,10 +53,8 @@ def split_of(block: Block) -> Split | None:
 def experts_of(block: Block) -> tuple[Split, list[Part]] | None:
     """Such a block, and the parts of its experts, where each is one that fills whole blocks of rows."""
     split = split_of(block)
-    parts = [] if split is None else [part for linear in split.gate_ups for part in linear.parts() or ()]
-    if split is None or len(parts) != len(split.gate_ups) or any(part.rows % LANES for part in parts):
-        return None
-    return split, parts
+    parts = [] if split is None else _single(split.gate_ups)
+    return (split, parts) if split is not None and _fill_blocks(parts) else None
 
 
 def mixture_of(block: Block) -> Mixture | None:
@@ -75,17 +73,20 @@ def members_of(block: Block) -> tuple[Mixture, list[Part], list[Part]] | None:
     mixture = mixture_of(block)
     if mixture is None:
         return None
-    wides, downs = ([linear.parts() or [] for linear in linears] for linears in _in_and_out(mixture))
-    if any(len(parts) != 1 for parts in (*wides, *downs)):
-        return None
-    gate_ups = [parts[0] for parts in wides]
+    gate_ups, downs = (_single(linears) for linears in zip(*((one.gate_up, one.down) for one in mixture.members), strict=True))
     alike = len({part.rows for part in gate_ups[: len(mixture.experts)]}) == 1
-    whole = alike and not any(part.rows % LANES for part in gate_ups)
-    return (mixture, gate_ups, [parts[0] for parts in downs]) if whole else None
+    return (mixture, gate_ups, downs) if alike and downs and _fill_blocks(gate_ups) else None
 
 
-def _in_and_out(mixture: Mixture) -> tuple[list[Linear], list[Linear]]:
-    return [one.gate_up for one in mixture.members], [one.down for one in mixture.members]
+def _single(linears: Sequence[Linear]) -> list[Part]:
+    """The parts of these, where each is of one; else none."""
+    lists = [linear.parts() or [] for linear in linears]
+    return [parts[0] for parts in lists] if all(len(parts) == 1 for parts in lists) else []
+
+
+def _fill_blocks(parts: list[Part]) -> bool:
+    """Whether there are any, and no block of rows is partly filled."""
+    return bool(parts) and not any(part.rows % LANES for part in parts)
 
 
 def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:

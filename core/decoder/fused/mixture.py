@@ -13,15 +13,15 @@ from numba import njit
 
 from core.decoder.fused.machine import call, matrix
 from core.decoder.fused.products import meet, product_of_part
-from core.decoder.fused.routes import choose, members_of, score
+from core.decoder.fused.routes import choose, member_count, score
 from core.decoder.fused.vectors import FAST
 
 
 class Lines(NamedTuple):
-    """The lines of one expert: the first, how many, and its neurons; `inner`, `wide`: where its activations begin."""
+    """The lines of one expert: the first, how many rows have one, and its neurons; inner, wide: addresses of the first."""
 
     first: int
-    count: int
+    rows: int
     width: int
     inner: int
     wide: int
@@ -36,17 +36,17 @@ def feed_mixture(m, p, own, layer, index):
     shares = _shares(m, p, own, layer, index, routes)
     _widen(m, p, own, layer, routes)
     meet(p, own)
-    for member in range(members_of(layer)):
+    for member in range(member_count(layer)):
         lines = _lines(p, layer, routes, member)
         begin, end = lines.width * own.thread // p.threads, lines.width * (own.thread + 1) // p.threads
-        call(m.gate, (lines.wide, lines.inner, 2 * lines.width, lines.width, 0, lines.count, begin, end))
+        call(m.gate, (lines.wide, lines.inner, 2 * lines.width, lines.width, 0, lines.rows, begin, end))
     meet(p, own)
-    for member in range(members_of(layer)):
+    for member in range(member_count(layer)):
         lines = _lines(p, layer, routes, member)
-        if lines.count:
+        if lines.rows:
             target = p.added + 4 * lines.first * m.output_width
-            part, count = layer.down + member, lines.count
-            product_of_part(m, p, own, part, lines.inner, lines.width, target, m.output_width, count, 0)
+            part, rows = layer.down + member, lines.rows
+            product_of_part(m, p, own, part, lines.inner, lines.width, target, m.output_width, rows, 0)
     meet(p, own)
     _add_up(m, p, own, layer, routes, shares)
 
@@ -56,25 +56,25 @@ def _lines(p, layer, routes, member):
     """Lines of the shared expert come last."""
     if member < layer.experts:
         first, width = routes.begins[member], layer.per_expert
-        count = routes.begins[member + 1] - first
+        rows = routes.begins[member + 1] - first
     else:
-        first, count, width = p.rows * layer.used, p.rows, layer.per_shared
+        first, rows, width = p.rows * layer.used, p.rows, layer.per_shared
     at = 4 * first * layer.per_expert
-    return Lines(first, count, width, p.inner + at, p.wide + 2 * at)
+    return Lines(first, rows, width, p.inner + at, p.wide + 2 * at)
 
 
 @njit(nogil=True)
 def _widen(m, p, own, layer, routes):
     """A share of the products with gate and up. An expert of all rows takes them where they are, quantized once."""
     quantized = 0
-    for member in range(members_of(layer)):
+    for member in range(member_count(layer)):
         lines = _lines(p, layer, routes, member)
         part, wide = layer.gate_up + member, 2 * lines.width
-        if lines.count == p.rows:
+        if lines.rows == p.rows:
             quantized = product_of_part(m, p, own, part, own.h, m.width, lines.wide, wide, p.rows, quantized)
-        elif lines.count:
-            _take(m, p, own, routes.rows[lines.first : lines.first + lines.count])
-            product_of_part(m, p, own, part, own.taken, m.width, lines.wide, wide, lines.count, 0)
+        elif lines.rows:
+            _take(m, p, own, routes.rows[lines.first : lines.first + lines.rows])
+            product_of_part(m, p, own, part, own.taken, m.width, lines.wide, wide, lines.rows, 0)
             quantized = 0
 
 
@@ -89,7 +89,7 @@ def _take(m, p, own, rows):
 @njit(nogil=True, fastmath=FAST)
 def _shares(m, p, own, layer, index, routes):
     """The weight of each expert of every row [T, K], and after them that of the shared one."""
-    members, shared = members_of(layer), members_of(layer) - layer.experts
+    members, shared = member_count(layer), member_count(layer) - layer.experts
     address = p.shares + 4 * p.rows * m.most_lines * (index * p.threads + own.thread)
     scores, shares = matrix(p.routes, p.rows, members), matrix(address, p.rows, layer.used + shared)
     for row in range(p.rows):

@@ -24,6 +24,7 @@ from core.decoder.feed_forward import Gated, Mixture, Split, rows_of
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, mixture_of, prompt_inside_of, split_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
 from core.decoder.fused.rows import kernels
+from core.decoder.fused.threads import alone
 from core.decoder.linear import Linear, widest
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
@@ -89,26 +90,31 @@ class Prompt:
             return self._mixed(mixture, h, layer, probe, count)
         if split is None:
             return block.ffn(h[:count].float(), layer, probe).to(self.dtype)
-        return split.down.many(self._inner_of_experts(split, h, split.choose(h[:count].float(), layer, probe)))
+        with alone():
+            chosen = split.choose(h[:count].float(), layer, probe)
+        return split.down.many(self._inner_of_experts(split, h, chosen))
 
     def _mixed(self, mixture: Mixture, h: Tensor, layer: int, probe: Probe, count: int) -> Tensor:
-        """What the experts of a trained mixture give [P, C]: one product an expert, of the rows that take it."""
-        total = torch.zeros(len(h), h.shape[1])
-        for expert, rows, weights in mixture.shares(h[:count].float(), layer, probe):
+        """What the experts of a trained mixture give [P, C] float32: one product an expert, of the rows that take it."""
+        total = np.zeros(h.shape, np.float32)
+        with alone():
+            shares = list(mixture.shares(h[:count].float(), layer, probe))
+        for expert, rows, weights in shares:
             given = expert.down.many(self._inner(expert.gate_up, self._taken(h, rows)))
-            arrays = _array(given), rows.numpy(), weights.numpy(), total.numpy()
+            arrays = _array(given), rows.numpy(), weights.numpy(), total
             self.crew.share(len(rows), partial(self._kernels.weigh_rows, *arrays))
-        return total.to(self.dtype)
+        return torch.from_numpy(total)
 
     def _taken(self, h: Tensor, rows: Tensor) -> Tensor:
         """These rows of h, padded."""
-        taken = h.new_zeros(self._padded(len(rows)), h.shape[1])
-        torch.index_select(h, 0, rows, out=taken[: len(rows)])
+        taken = torch.empty(self._padded(len(rows)), h.shape[1], dtype=self.dtype)
+        self.crew.share(len(rows), partial(self._kernels.take_rows, _array(h), rows.numpy(), _array(taken)))
         return taken
 
     def _inner_of_experts(self, split: Split, h: Tensor, chosen: Tensor) -> Tensor:
         """Activations [P, F] of the experts [T, K] that each row has chosen; those of others are 0."""
-        inner = torch.zeros(len(h), split.down.in_features, dtype=self.dtype)
+        with alone():
+            inner = torch.zeros(len(h), split.down.in_features, dtype=self.dtype)
         for expert in torch.unique(chosen).tolist():
             rows = rows_of(expert, chosen)
             computed, neurons = self._inner(split.gate_ups[expert], self._taken(h, rows)), split.groups[expert]

@@ -28,12 +28,12 @@ class Room:
         self.rows, self.heads, self.head_size, self._threads = rows, m["query_heads"], m["head_size"], threads
         self._queries = min(rows, MOST_ROWS) * self.heads // max(1, int(table.layers["kv_heads"].min()))
         widths = {
-            "qkv": m["qkv_width"], "queries": self.heads * self.head_size, "wide": max(m["wide_width"], m["wide_room"]),
+            "qkv": m["qkv_width"], "queries": self.heads * self.head_size, "wide": max(m["wide_width"], 2 * m["inner_room"]),
             "inner": max(m["ffn_width"], m["inner_room"]), "output": m["output_width"],
         }  # fmt: skip
         self._arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        scores = 4 * self.heads * MOST_ROWS * ROOM
-        private_size = scores + 4 * rows * (m["width"] + m["taken_width"]) + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
+        scores, taken = 4 * self.heads * MOST_ROWS * ROOM, 4 * rows * m["taken_width"]
+        private_size = scores + taken + 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         self.private = np.empty((threads, private_size), np.uint8)
         laid_size = laid_nbytes(self.head_size, self._queries)
         self.laid = lines(threads * laid_size)

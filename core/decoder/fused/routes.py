@@ -1,4 +1,7 @@
-"""Which experts the rows of a pass take, in the compiled step: scores are divided among threads, and each chooses for itself."""
+"""Which experts the rows of a pass take, in the compiled step.
+
+Scores are divided among threads, and every thread chooses by them for itself.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def routes_size(rows: int, used: int, experts: int) -> int:
 
 
 @njit(nogil=True)
-def members_of(layer):
+def member_count(layer):
     """Experts, with the shared one."""
     return layer.experts + (1 if layer.per_shared else 0)
 
@@ -38,7 +41,7 @@ def members_of(layer):
 @njit(nogil=True, fastmath=FAST)
 def score(m, p, own, layer):
     """A share of the scores [T, E] of experts, and of the shared one after them."""
-    count = members_of(layer)
+    count = member_count(layer)
     scores, h = matrix(p.routes, p.rows, count), matrix(own.h, p.rows, m.width)
     router, bias = matrix(layer.router, count, m.width), floats(layer.router_bias, count)
     for expert in range(count * own.thread // p.threads, count * (own.thread + 1) // p.threads):
@@ -57,7 +60,7 @@ def choose(p, own, layer, index):
     chosen = room[:count].reshape(p.rows, layer.used)
     lines = room[count : 2 * count].reshape(p.rows, layer.used)
     routes = Routes(chosen, lines, room[2 * count : 3 * count], room[3 * count : 3 * count + layer.experts + 1])
-    scores = matrix(p.routes, p.rows, members_of(layer))
+    scores = matrix(p.routes, p.rows, member_count(layer))
     for row in range(p.rows):
         chosen[row] = np.argsort(-scores[row, : layer.experts], kind="mergesort")[: layer.used]
     _line_up(routes)

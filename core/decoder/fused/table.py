@@ -27,8 +27,8 @@ class Table:
     """What does not change from pass to pass: `model` is the record, and the arrays that it points into are kept here.
 
     products: the stacks of qkv, out, gate and up, and down of every layer, and of the head: one each, one for each expert of a
-    trained mixture, and none of a feed-forward block that Python computes. layers [L]: addresses of keys, values, cosines and sines, sinks, windows, and which layers
-    attend outside are for the run to fill in.
+    trained mixture, and none of a feed-forward block that Python computes. layers [L]: addresses of keys, values, cosines and
+    sines, sinks, windows, and which layers attend outside are for the run to fill in.
     """
 
     def __init__(self, decoder: Decoder, products: list[list[Stack]]) -> None:
@@ -64,24 +64,27 @@ class Table:
         L, traits = decoder.traits.layers, decoder.traits
         widths = [max((_width(stack) for stack in stacks), default=0) for stacks in products]
         qkv, out, wide, down = (max(widths[role : 4 * L : 4]) for role in range(4))
-        mixtures = self.layers[self.layers["mixes"] == 1]
-        inner = mixtures["used"] * mixtures["per_expert"] + mixtures["per_shared"]
-        lines = mixtures["used"] + (mixtures["per_shared"] > 0)
         sizes = {
             "part_count": len(self.parts), "layer_count": L, "width": traits.width, "query_heads": traits.query_heads,
             "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
             "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
             "most_groups": self.parts["groups"].max(initial=1),
             "most_experts": self.layers["experts"].max(), "most_used": self.layers["used"].max(),
-            "most_lines": lines.max(initial=0), "wide_room": 2 * inner.max(initial=0), "inner_room": inner.max(initial=0),
-            "taken_width": traits.width if len(mixtures) else 0,
             "widest": max(
-                traits.width, traits.ffn_width, traits.query_heads * traits.head_size,
-                *mixtures["per_expert"], *mixtures["per_shared"],
+                traits.width, traits.ffn_width, traits.query_heads * traits.head_size, *self.layers["per_expert"],
+                *self.layers["per_shared"],
             ),
+            **self._sizes_of_mixtures(traits.width),
         }  # fmt: skip
         for name, value in sizes.items():
             self.model[name] = value
+
+    def _sizes_of_mixtures(self, width: int) -> dict[str, int]:
+        mixtures = self.layers[self.layers["mixes"] == 1]
+        inner = mixtures["used"] * mixtures["per_expert"] + mixtures["per_shared"]
+        lines = mixtures["used"] + (mixtures["per_shared"] > 0)
+        taken = width if len(mixtures) else 0
+        return {"most_lines": lines.max(initial=0), "inner_room": inner.max(initial=0), "taken_width": taken}
 
     def _shape(self, decoder: Decoder) -> None:
         """The traits of the family."""
@@ -158,20 +161,14 @@ def _products(block: Block) -> list[list[Stack]] | None:
 
 
 def _feeding(block: Block) -> list[list[Stack]]:
-    """Those of gate and up, side by side in a block split into experts, and of down; none where Python computes them."""
-    members = members_of(block)
+    """Those of gate and up, and of down; none where Python computes them. Experts of a split block are side by side."""
+    members, experts = members_of(block), experts_of(block)
     if members is not None:
         return [[[part] for part in parts] for parts in members[1:]]
-    gated = _one_down(block)
+    gated = [linear.parts() for linear in linears_of(block)[2:]] if feeds_plainly(block) else []
+    if experts is not None:
+        gated = [experts[1], experts[0].down.parts()]
     return [[parts] for parts in gated if parts] if gated and all(gated) else [[], []]
-
-
-def _one_down(block: Block) -> list[list[Part] | None]:
-    """The parts of gate and up, of all experts in turn, and of down."""
-    if feeds_plainly(block):
-        return [linear.parts() for linear in linears_of(block)[2:]]
-    experts = experts_of(block)
-    return [] if experts is None else [experts[1], experts[0].down.parts()]
 
 
 def _width(stack: Stack) -> int:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from parity_models import CASES, Case, save, tokens
 from test_experts import feeds_outside
 from test_fused import passes, plan_for, session_for
+from test_parity import decoder_of
 
 from core.config import RunConfig
 from core.decoder.build import build
 from core.decoder.feed_forward import Mixture
+from core.decoder.fused.prompt import Prompt
 from core.decoder.linear import Dense
 from core.decoder.model import Decoder
 from core.decoder.plan import Computed, ExpertsPlan, GatedPlan
@@ -26,6 +31,13 @@ FORMATS = {
     "bfloat16": ("weights.name=cast", "weights.dtype=bfloat16"),
     "8 bits": ("weights.name=rtn", "weights.bits=8", "weights.group_size=32"),
     "4 bits": ("weights.name=rtn", "weights.bits=4", "weights.group_size=32"),
+}
+SIZED: dict[str, dict[str, Any]] = {  # to whole vectors
+    "mixtral": {"vocab_size": 112, "head_dim": 16},
+    "qwen2_moe": {"vocab_size": 112},
+    "qwen2_moe-normalised": {"vocab_size": 112},
+    "qwen3_moe": {"vocab_size": 112, "head_dim": 16},
+    "qwen3_moe-step": {"vocab_size": 112, "head_dim": 16},
 }
 
 
@@ -125,3 +137,17 @@ def test_that_experts_and_their_weights_are_told_when_asked_for(normalise: bool,
         assert abs(weights.astype(float) - told[1][layer][1]).max() < 1e-3
         assert (abs(weights.sum(axis=1) - 1) < 1e-2).all() == normalise
         assert (weights.shape, weights.dtype, count) == ((3, 3), "float16", COUNT)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in SIZED], ids=lambda case: case.name)
+def test_that_prompts_and_steps_equal_transformers(case: Case, tmp_path: Path) -> None:
+    model = save(replace(case, settings={**case.settings, **SIZED[case.name]}), tmp_path)
+    read, decoder = tokens(100), decoder_of(tmp_path)
+    assert not any(feeds_outside(decoder))
+    with torch.no_grad():
+        expected = model(read[None]).logits[0]
+    session = session_for(decoder, True)
+    session.prompt = Prompt.of(decoder)
+    assert session.prompt is not None
+    found = [session.forward(part.tolist(), all_logits=True) for part in read.split([70, 9, 20, 1])]
+    assert (torch.cat(found) - expected).abs().max() < 1e-4
