@@ -36,17 +36,9 @@ def feed_mixture(m, p, own, layer, index):
     shares = _shares(m, p, own, layer, index, routes)
     _widen(m, p, own, layer, routes)
     meet(p, own)
-    for member in range(member_count(layer)):
-        lines = _lines(p, layer, routes, member)
-        begin, end = lines.width * own.thread // p.threads, lines.width * (own.thread + 1) // p.threads
-        call(m.gate, (lines.wide, lines.inner, 2 * lines.width, lines.width, 0, lines.rows, begin, end))
+    _activate(m, p, own, layer, routes)
     meet(p, own)
-    for member in range(member_count(layer)):
-        lines = _lines(p, layer, routes, member)
-        if lines.rows:
-            target = p.added + 4 * lines.first * m.output_width
-            part, rows = layer.down + member, lines.rows
-            product_of_part(m, p, own, part, lines.inner, lines.width, target, m.output_width, rows, 0)
+    _narrow(m, p, own, layer, routes)
     meet(p, own)
     _add_up(m, p, own, layer, routes, shares)
 
@@ -84,6 +76,25 @@ def _take(m, p, own, rows):
     h, taken = matrix(own.h, p.rows, m.width), matrix(own.taken, p.rows, m.width)
     for line in range(len(rows)):
         taken[line] = h[rows[line]]
+
+
+@njit(nogil=True)
+def _activate(m, p, own, layer, routes):
+    """A share of the neurons of every expert, in all its lines."""
+    for member in range(member_count(layer)):
+        lines = _lines(p, layer, routes, member)
+        begin, end = lines.width * own.thread // p.threads, lines.width * (own.thread + 1) // p.threads
+        call(m.gate, (lines.wide, lines.inner, 2 * lines.width, lines.width, 0, lines.rows, begin, end))
+
+
+@njit(nogil=True)
+def _narrow(m, p, own, layer, routes):
+    """A share of the products with down."""
+    for member in range(member_count(layer)):
+        lines = _lines(p, layer, routes, member)
+        if lines.rows:
+            part, target = layer.down + member, p.added + 4 * lines.first * m.output_width
+            product_of_part(m, p, own, part, lines.inner, lines.width, target, m.output_width, lines.rows, 0)
 
 
 @njit(nogil=True, fastmath=FAST)
