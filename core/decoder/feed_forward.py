@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,18 +61,33 @@ class Mixture:
     shared_gate: Linear | None = None
 
     def __call__(self, x: Tensor, layer: int, probe: Probe) -> Tensor:
-        weights, chosen = self.router(x).softmax(dim=-1).topk(self.used, dim=-1)  # [T, K] each
+        y = torch.zeros_like(x)
+        for expert, token, weights in self.shares(x, layer, probe):
+            y[token] += expert(x[token], layer, probe) * weights[:, None]
+        return y
+
+    def shares(self, x: Tensor, layer: int, probe: Probe) -> Iterator[tuple[Gated, Tensor, Tensor]]:
+        """Each expert that rows of x [T, C] use, those n rows, and its weight [n] in each; the probe is told if it asks."""
+        weights, chosen = self._choose(x, layer, probe)
+        for expert in torch.unique(chosen).tolist():
+            token, slot = (chosen == expert).nonzero(as_tuple=True)
+            yield self.experts[expert], token, weights[token, slot]
+        if self.shared is not None and self.shared_gate is not None:
+            yield self.shared, torch.arange(len(x), device=x.device), self.shared_gate(x).sigmoid()[:, 0]
+
+    def _choose(self, x: Tensor, layer: int, probe: Probe) -> tuple[Tensor, Tensor]:
+        """Weights and experts [T, K], highest probability first."""
+        weights, chosen = self.router(x).softmax(dim=-1).topk(self.used, dim=-1)
         if self.normalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         if probe.routing:
             _report(probe, layer, chosen, weights, len(self.experts))
-        y = torch.zeros_like(x)
-        for expert in torch.unique(chosen).tolist():
-            token, slot = (chosen == expert).nonzero(as_tuple=True)
-            y[token] += self.experts[expert](x[token], layer, probe) * weights[token, slot, None]
-        if self.shared is not None and self.shared_gate is not None:
-            y = y + self.shared_gate(x).sigmoid() * self.shared(x, layer, probe)
-        return y
+        return weights, chosen
+
+    @property
+    def members(self) -> list[Gated]:
+        """All experts, the shared one last."""
+        return [*self.experts, *([] if self.shared is None else [self.shared])]
 
     @property
     def nbytes(self) -> int:

@@ -10,18 +10,18 @@ from numba import carray, njit
 
 from core.decoder.fused.machine import array_at, call, floats, matrix
 from core.decoder.fused.products import meet, product_of_part
-from core.decoder.fused.vectors import FAST
+from core.decoder.fused.routes import choose, score
 
 
 @njit(nogil=True)
 def feed_experts(m, p, own, layer, index):
     """Activations of the chosen experts of every row into inner [T, F], of which the others are 0."""
-    _route(m, p, own, layer)
+    score(m, p, own, layer)
     meet(p, own)
-    chosen, needed = _choose(m, p, own, layer, index)
+    routes = choose(p, own, layer, index)
     quantized = 0
     for expert in range(layer.experts):
-        if needed[expert]:
+        if routes.begins[expert] < routes.begins[expert + 1]:
             part = layer.gate_up + expert
             quantized = product_of_part(m, p, own, part, own.h, m.width, p.wide, m.wide_width, p.rows, quantized)
     begin, end = p.rows * own.thread // p.threads, p.rows * (own.thread + 1) // p.threads
@@ -30,35 +30,7 @@ def feed_experts(m, p, own, layer, index):
     count = p.rows * layer.used
     for item in range(count * own.thread // p.threads, count * (own.thread + 1) // p.threads):
         row = item // layer.used
-        _activate(m, p, own, layer, row, chosen[row, item % layer.used])
-
-
-@njit(nogil=True, fastmath=FAST)
-def _route(m, p, own, layer):
-    """A share of the experts' scores [T, E]."""
-    scores, h = matrix(p.routes, p.rows, layer.experts), matrix(own.h, p.rows, m.width)
-    router, bias = matrix(layer.router, layer.experts, m.width), floats(layer.router_bias, layer.experts)
-    for expert in range(layer.experts * own.thread // p.threads, layer.experts * (own.thread + 1) // p.threads):
-        for row in range(p.rows):
-            total = bias[expert]
-            for i in range(m.width):
-                total += router[expert, i] * h[row, i]
-            scores[row, expert] = total
-
-
-@njit(nogil=True)
-def _choose(m, p, own, layer, index):
-    """The experts of each row, highest score first, and which of all any row needs: for this thread alone."""
-    size = p.rows * m.most_used + m.most_experts
-    room = carray(array_at(p.chosen + 8 * size * (index * p.threads + own.thread)), size, np.int64)
-    chosen, needed = room[: p.rows * layer.used].reshape(p.rows, layer.used), room[p.rows * m.most_used :]
-    scores = matrix(p.routes, p.rows, layer.experts)
-    needed[:] = 0
-    for row in range(p.rows):
-        chosen[row] = np.argsort(-scores[row], kind="mergesort")[: layer.used]
-        for expert in chosen[row]:
-            needed[expert] = 1
-    return chosen, needed
+        _activate(m, p, own, layer, row, routes.chosen[row, item % layer.used])
 
 
 @njit(nogil=True)

@@ -14,7 +14,7 @@ from core.attention.mask import FULL, Pattern, Reach
 from core.attention.mechanism import Blocks, Mechanism
 from core.cache.base import Coded, Slots
 from core.compiled.emitter import LANES
-from core.decoder.feed_forward import Gated, Split
+from core.decoder.feed_forward import Gated, Mixture, Split
 from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
@@ -53,10 +53,40 @@ def split_of(block: Block) -> Split | None:
 def experts_of(block: Block) -> tuple[Split, list[Part]] | None:
     """Such a block, and the parts of its experts, where each is one that fills whole blocks of rows."""
     split = split_of(block)
-    parts = [] if split is None else [part for linear in split.gate_ups for part in linear.parts() or ()]
-    if split is None or len(parts) != len(split.gate_ups) or any(part.rows % LANES for part in parts):
+    parts = [] if split is None else _single(split.gate_ups)
+    return (split, parts) if split is not None and _fill_blocks(parts) else None
+
+
+def mixture_of(block: Block) -> Mixture | None:
+    """The feed-forward block where it is a trained mixture, without biases."""
+    mixture = block.ffn
+    if not isinstance(mixture, Mixture):
         return None
-    return split, parts
+    return mixture if all(one.gate_up.bias is None and one.down.bias is None for one in mixture.members) else None
+
+
+def members_of(block: Block) -> tuple[Mixture, list[Part], list[Part]] | None:
+    """Such a block, and the parts of gate and up, and of down, of its experts, where each is one.
+
+    Gate and up fill whole blocks of rows, equally many in all experts but the shared one.
+    """
+    mixture = mixture_of(block)
+    if mixture is None:
+        return None
+    gate_ups, downs = (_single(linears) for linears in zip(*((one.gate_up, one.down) for one in mixture.members), strict=True))
+    alike = len({part.rows for part in gate_ups[: len(mixture.experts)]}) == 1
+    return (mixture, gate_ups, downs) if alike and downs and _fill_blocks(gate_ups) else None
+
+
+def _single(linears: Sequence[Linear]) -> list[Part]:
+    """The parts of these, where each is of one; else none."""
+    lists = [linear.parts() or [] for linear in linears]
+    return [parts[0] for parts in lists] if all(len(parts) == 1 for parts in lists) else []
+
+
+def _fill_blocks(parts: list[Part]) -> bool:
+    """Whether there are any, and no block of rows is partly filled."""
+    return bool(parts) and not any(part.rows % LANES for part in parts)
 
 
 def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:

@@ -18,13 +18,14 @@ _BLOCKS = 2  # of sixteen output rows: the fewest that are worth asking for
 
 class Own(NamedTuple):
     """What a thread keeps for itself: its counts, and addresses of x [T, C], of h [T, widest], which products read, of room
-    for scores, and of room for quantized h."""
+    for scores, of rows of h that an expert takes, and of room for quantized h."""
 
     thread: int
     counts: np.ndarray
     x: int
     h: int
     scores: int
+    taken: int
     room: int
 
 
@@ -34,7 +35,8 @@ def own_of(thread, m, p):
     x = p.private + thread * p.private_size
     h = x + 4 * p.rows * m.width
     scores = h + 4 * p.rows * m.widest
-    return Own(thread, counts, x, h, scores, scores + 4 * m.query_heads * MOST_ROWS * ROOM)
+    taken = scores + 4 * m.query_heads * MOST_ROWS * ROOM
+    return Own(thread, counts, x, h, scores, taken, taken + 4 * p.rows * m.taken_width)
 
 
 @njit(nogil=True)

@@ -20,10 +20,11 @@ from core.compiled import tiles
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.compiled.tiles import SIDE
-from core.decoder.feed_forward import Gated, Split, rows_of
-from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, prompt_inside_of, split_of
+from core.decoder.feed_forward import Gated, Mixture, Split, rows_of
+from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, mixture_of, prompt_inside_of, split_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
 from core.decoder.fused.rows import kernels
+from core.decoder.fused.threads import alone
 from core.decoder.linear import Linear, widest
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
@@ -84,19 +85,39 @@ class Prompt:
         if feeds_plainly(block):
             assert isinstance(block.ffn, Gated)
             return block.ffn.down.many(self._inner(block.ffn.gate_up, h))
-        split = split_of(block)
+        mixture, split = mixture_of(block), split_of(block)
+        if mixture is not None:
+            return self._mixed(mixture, h, layer, probe, count)
         if split is None:
             return block.ffn(h[:count].float(), layer, probe).to(self.dtype)
-        return split.down.many(self._inner_of_experts(split, h, split.choose(h[:count].float(), layer, probe)))
+        with alone():
+            chosen = split.choose(h[:count].float(), layer, probe)
+        return split.down.many(self._inner_of_experts(split, h, chosen))
+
+    def _mixed(self, mixture: Mixture, h: Tensor, layer: int, probe: Probe, count: int) -> Tensor:
+        """What the experts of a trained mixture give [P, C] float32: one product an expert, of the rows that take it."""
+        total = np.zeros(h.shape, np.float32)
+        with alone():
+            shares = list(mixture.shares(h[:count].float(), layer, probe))
+        for expert, rows, weights in shares:
+            given = expert.down.many(self._inner(expert.gate_up, self._taken(h, rows)))
+            arrays = _array(given), rows.numpy(), weights.numpy(), total
+            self.crew.share(len(rows), partial(self._kernels.weigh_rows, *arrays))
+        return torch.from_numpy(total)
+
+    def _taken(self, h: Tensor, rows: Tensor) -> Tensor:
+        """These rows of h, padded."""
+        taken = torch.empty(self._padded(len(rows)), h.shape[1], dtype=self.dtype)
+        self.crew.share(len(rows), partial(self._kernels.take_rows, _array(h), rows.numpy(), _array(taken)))
+        return taken
 
     def _inner_of_experts(self, split: Split, h: Tensor, chosen: Tensor) -> Tensor:
         """Activations [P, F] of the experts [T, K] that each row has chosen; those of others are 0."""
-        inner = torch.zeros(len(h), split.down.in_features, dtype=self.dtype)
+        with alone():
+            inner = torch.zeros(len(h), split.down.in_features, dtype=self.dtype)
         for expert in torch.unique(chosen).tolist():
             rows = rows_of(expert, chosen)
-            taken = h.new_zeros(self._padded(len(rows)), h.shape[1])
-            torch.index_select(h, 0, rows, out=taken[: len(rows)])
-            computed, neurons = self._inner(split.gate_ups[expert], taken), split.groups[expert]
+            computed, neurons = self._inner(split.gate_ups[expert], self._taken(h, rows)), split.groups[expert]
             arrays = _array(computed), rows.numpy(), neurons.numpy(), _array(inner)
             self.crew.share(len(rows), partial(self._kernels.spread_rows, *arrays))
         return inner
@@ -179,8 +200,10 @@ def _linears(block: Block) -> tuple[Linear, ...]:
     """The products of a block that go through `many`."""
     if feeds_plainly(block):
         return linears_of(block)
-    split = split_of(block)
-    return block.attention.qkv, block.attention.out, *(() if split is None else (*split.gate_ups, split.down))
+    mixture, split, attention = mixture_of(block), split_of(block), (block.attention.qkv, block.attention.out)
+    if mixture is not None:
+        return *attention, *(linear for expert in mixture.members for linear in (expert.gate_up, expert.down))
+    return attention if split is None else (*attention, *split.gate_ups, split.down)
 
 
 def _weight(norm: RmsNorm | None) -> np.ndarray:

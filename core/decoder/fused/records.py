@@ -16,11 +16,14 @@ PART = np.dtype(_integers("function codes scales offsets groups units blocks fir
 # norms are 0 where there are none. listed: what `Lists` holds, where neither sinks nor window say what is seen, else 0.
 # summaries and what follows it: what `Blocks` holds, where rows choose what is listed, else 0. records: of coded blocks.
 # attends_outside and feeds_outside: whether Python computes its attention, its feed-forward. experts: 0 of a dense block; else
-# each part of gate_up is an expert, of which a row takes `used`, router float32 [E, C], router_bias [E], and neurons int64
-# [E, per_expert], the places of the neurons of each.
+# each part of gate_up is an expert of `per_expert` neurons, of which a row takes `used`, router float32 [E, C], router_bias
+# [E], and neurons int64 [E, per_expert], the places of the neurons of each. mixes: 1 of a trained mixture, which has a part of
+# down for each expert instead, and weights them; normalises: to one in all. per_shared: neurons of the expert after the last,
+# which every row takes by the last row of the router; 0 where there is none.
 LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window listed biases q_norm k_norm")
     + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
+    + _integers("mixes normalises per_shared")
     + _integers("summaries summary_room block best first_blocks local_blocks bounds")
 )
 NO_WINDOW = 1 << 60
@@ -33,13 +36,14 @@ COUNTS = 8  # as many as fill a cache line
 PHASES = ("norm", "attention", "ffn", "head", "capture")
 
 # What stays from pass to pass: see Table in core/decoder/fused/table.py. group, record_size: tokens and bytes of a coded block;
-# coded_scores is 0 where the cache has none, and lay_queries where attention takes no tiles.
+# coded_scores is 0 where the cache has none, and lay_queries where attention takes no tiles. most_lines, inner_room: of a row
+# in any trained mixture, the most experts and activations. taken_width: the width where there is a mixture, else 0.
 MODEL = np.dtype(
     _integers(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
     )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
-    + _integers("most_experts most_used")
+    + _integers("most_experts most_used most_lines inner_room taken_width")
     + _integers(
         "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"
         " norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"
@@ -49,21 +53,22 @@ MODEL = np.dtype(
 
 # One pass of T = rows tokens. Addresses of float32 arrays: x [T, C]; qkv [T, qkv_width]; queries [H · T, D], by group of
 # MOST_ROWS rows, KV head, row, query head, or outside's attention [T, H · D]; of a group of rows, in the same order, mixed
-# [chunks, H · MOST_ROWS, D] and stats [chunks, H · MOST_ROWS, 2], peaks and totals; wide [T, wide_width]; inner [T, F];
-# output [T, output_width]; logits [head_rows, logits_width]; seen [captured layers, H, T, slots], weights of
-# each chunk, and float16 shown, as large and zero at first, over all of them. capture int64 [L]: which of these a layer
-# fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS]; claims int64, see core/decoder/fused/sharing.py: one of
-# each part, then of each layer for every row.
+# [chunks, H · MOST_ROWS, D] and stats [chunks, H · MOST_ROWS, 2], peaks and totals; wide [T, wide_width] and inner [T, F], or
+# all lines of a trained mixture, expert by expert; output [T, output_width]; logits [head_rows, logits_width]; seen [captured
+# layers, H, T, slots], weights of each chunk, and float16 shown, as large and zero at first, over all of them. capture int64
+# [L]: which of these a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS]; claims int64, see
+# core/decoder/fused/sharing.py: one of each part, then of each layer for every row.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. Of a cache with coded blocks, see Coded in
 # core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
 # `blocks` of them. folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as
-# tiles. gathered [threads, gathered_size] bytes: keys or values of listed slots. routes float32 [T, most_experts]; chosen int64
-# [L, threads, T · most_used + most_experts]: the experts of each row, in the first numbers, and which are needed, as each
-# thread finds them.
+# tiles. gathered [threads, gathered_size] bytes: keys or values of listed slots. routes float32 [T, most_experts + 1]: scores.
+# chosen int64 [L, threads, chosen_size]: see Routes in core/decoder/fused/routes.py; shares float32 [L, threads,
+# T · most_lines]: the weights of the experts of each row. added [T · most_lines, output_width]: what an expert gives to a row.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
     + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left")
     + _integers("coded stored exact blocks folded folded_size laid laid_size gathered gathered_size routes chosen")
+    + _integers("chosen_size shares added")
 )

@@ -13,10 +13,11 @@ from core.cache.base import Coded, Slots, lines
 from core.decoder.fused.attention import ROOM
 from core.decoder.fused.machine import BROKEN
 from core.decoder.fused.records import COUNTS, PASS
+from core.decoder.fused.routes import routes_size
 from core.decoder.fused.table import Table
 from core.weights.kernel import MOST_ROWS
 
-_KEPT = ("private", "capture", "meeting", "claims", "counts", "coded", "routes", "chosen")
+_KEPT = ("private", "capture", "meeting", "claims", "counts", "coded", "routes", "chosen", "shares", "added")
 
 
 class Room:
@@ -28,12 +29,12 @@ class Room:
         self.rows, self.heads, self.head_size, self._threads = rows, m["query_heads"], m["head_size"], threads
         self._queries = min(rows, MOST_ROWS) * self.heads // max(1, int(table.layers["kv_heads"].min()))
         widths = {
-            "qkv": m["qkv_width"], "queries": self.heads * self.head_size, "wide": m["wide_width"],
-            "inner": m["ffn_width"], "output": m["output_width"],
+            "qkv": m["qkv_width"], "queries": self.heads * self.head_size, "wide": max(m["wide_width"], 2 * m["inner_room"]),
+            "inner": max(m["ffn_width"], m["inner_room"]), "output": m["output_width"],
         }  # fmt: skip
         self._arrays = {name: np.empty((rows, width), np.float32) for name, width in widths.items()}
-        scores = 4 * self.heads * MOST_ROWS * ROOM
-        private_size = scores + 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
+        scores, taken = 4 * self.heads * MOST_ROWS * ROOM, 4 * rows * m["taken_width"]
+        private_size = scores + taken + 4 * rows * m["width"] + 6 * rows * m["widest"] + 12 * rows * m["most_groups"] + 64
         self.private = np.empty((threads, private_size), np.uint8)
         laid_size = laid_nbytes(self.head_size, self._queries)
         self.laid = lines(threads * laid_size)
@@ -47,11 +48,14 @@ class Room:
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
         self.claims = np.zeros(m["part_count"] + rows * m["layer_count"], np.int64)
-        self.routes = np.empty((rows, m["most_experts"]), np.float32)
-        self.chosen = np.empty((m["layer_count"], threads, rows * m["most_used"] + m["most_experts"]), np.int64)
+        self.routes = np.empty((rows, m["most_experts"] + 1), np.float32)
+        chosen_size = routes_size(rows, m["most_used"], m["most_experts"])
+        self.chosen = np.empty((m["layer_count"], threads, chosen_size), np.int64)
+        self.shares = np.empty((m["layer_count"], threads, rows * m["most_lines"]), np.float32)
+        self.added = np.empty((rows * m["most_lines"], m["output_width"]), np.float32)
         self.record = np.zeros(1, PASS)
         self._fill(rows=rows, threads=threads, private_size=private_size, laid=self.laid.data_ptr(), laid_size=laid_size)
-        self._fill(gathered=self.gathered.data_ptr(), gathered_size=gathered_size)
+        self._fill(gathered=self.gathered.data_ptr(), gathered_size=gathered_size, chosen_size=chosen_size)
         self._fill(**{name: array.ctypes.data for name, array in self._arrays.items()})
         self._fill(**{name: getattr(self, name).ctypes.data for name in _KEPT})
         width = m["width"]
@@ -103,6 +107,11 @@ class Room:
         """The experts [T, K] that the rows of the last pass have chosen in a layer, highest score first."""
         chosen: np.ndarray = self.chosen[layer, 0, : self.rows * used].reshape(self.rows, used)
         return chosen
+
+    def weights(self, layer: int, used: int, lines: int) -> np.ndarray:
+        """Their weights [T, K] float32 in a trained mixture, where each row has so many lines."""
+        weights: np.ndarray = self.shares[layer, 0, : self.rows * lines].reshape(self.rows, lines)[:, :used]
+        return weights
 
     def _fill(self, **values: int) -> None:
         for name, value in values.items():

@@ -97,12 +97,30 @@ def _spread_rows(inner, rows, neurons, out, first, last):
             target[neurons[j]] = source[j]
 
 
+@njit(nogil=True)
+def _take_rows(x, rows, out, first, last):
+    """out[i] = x[rows[i]]."""
+    for i in range(first, last):
+        out[i] = x[rows[i]]
+
+
+@njit(nogil=True, fastmath=FAST)
+def _weigh_rows(given, rows, weights, out, first, last):
+    """out[rows[i]] += weights[i] · given[i]."""
+    for i in range(first, last):
+        source, target, weight = given[i], out[rows[i]], weights[i]
+        for j in range(len(target)):
+            target[j] += weight * widen(source[j])
+
+
 class Kernels(NamedTuple):
     """The functions above, for the types named here."""
 
     move_rows: Any
     place_rows: Any
     spread_rows: Any
+    take_rows: Any
+    weigh_rows: Any
 
 
 @cache
@@ -116,8 +134,8 @@ def _compiled(sources: int) -> Kernels:
 
     @njit(
         [
-            f"(float32[:,::1],{kind}[:,::1],float32[::1],float32[::1],float32,float32,{kind}[:,::1],int64,int64)"
-            for kind in _FORMATS
+            f"(float32[:,::1],{added}[:,::1],float32[::1],float32[::1],float32,float32,{kind}[:,::1],int64,int64)"
+            for added, kind in (*zip(_FORMATS, _FORMATS), ("float32", "uint16"))
         ],
         nogil=True, cache=True,
     )  # fmt: skip
@@ -145,4 +163,20 @@ def _compiled(sources: int) -> Kernels:
         if sources:
             _spread_rows(inner, rows, neurons, out, first, last)
 
-    return Kernels(move_rows, place_rows, spread_rows)
+    @njit(
+        [f"({kind}[:,::1],int64[::1],{kind}[:,::1],int64,int64)" for kind in _FORMATS],
+        nogil=True, cache=True,
+    )  # fmt: skip
+    def take_rows(x, rows, out, first, last):
+        if sources:
+            _take_rows(x, rows, out, first, last)
+
+    @njit(
+        [f"({kind}[:,::1],int64[::1],float32[::1],float32[:,::1],int64,int64)" for kind in _FORMATS],
+        nogil=True, cache=True,
+    )  # fmt: skip
+    def weigh_rows(given, rows, weights, out, first, last):
+        if sources:
+            _weigh_rows(given, rows, weights, out, first, last)
+
+    return Kernels(move_rows, place_rows, spread_rows, take_rows, weigh_rows)

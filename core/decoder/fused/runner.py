@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from weakref import WeakKeyDictionary
@@ -25,6 +24,7 @@ from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
 from core.decoder.fused.table import Table, table_of
+from core.decoder.fused.threads import alone
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 
@@ -118,11 +118,15 @@ class Fused:
         rows.probe.lap("ffn" if feeds else "attention")
 
     def _tell_routes(self, probe: Probe, room: Room) -> None:
-        """What the layers split into experts have chosen; each expert that a row uses counts whole."""
+        """What the layers of experts have chosen; in a split block each expert that a row uses counts whole."""
         for layer, record in enumerate(self.table.layers):
             if record["experts"]:
-                chosen = room.routed(layer, int(record["used"])).astype(np.int16)
-                probe.route(layer, chosen, np.ones(chosen.shape, np.float16), int(record["experts"]))
+                used = int(record["used"])
+                chosen = room.routed(layer, used).astype(np.int16)
+                weights = (
+                    room.weights(layer, used, used + bool(record["per_shared"])) if record["mixes"] else np.ones(chosen.shape)
+                )
+                probe.route(layer, chosen, weights.astype(np.float16), int(record["experts"]))
         probe.lap("capture")
 
     def _room(self, rows: int) -> Room:
@@ -187,16 +191,9 @@ def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | 
     return all(one is other for one, other in zip(places, others, strict=True))
 
 
-@contextmanager
-def _threads_for(nbytes: int) -> Iterator[None]:
+def _threads_for(nbytes: int) -> AbstractContextManager[None]:
     """One thread of torch where so few bytes are read that waking others takes longer, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    if nbytes < _ALONE:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return alone() if nbytes < _ALONE else nullcontext()
 
 
 def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:

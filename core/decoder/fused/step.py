@@ -16,6 +16,7 @@ from core.decoder.fused.chunks import chunks_of
 from core.decoder.fused.experts import feed_experts
 from core.decoder.fused.listed import attend_to_lists, chunks_of_lists
 from core.decoder.fused.machine import array_at, call, floats, matrix, ticks
+from core.decoder.fused.mixture import feed_mixture
 from core.decoder.fused.placing import place_heads
 from core.decoder.fused.products import charge, meet, own_of, product
 from core.decoder.fused.records import (
@@ -115,6 +116,10 @@ def _take_in(m, p, own, layer, index, attended):
 @njit(nogil=True)
 def _feed(m, p, own, layer, index):
     """The gated feed-forward block, all of it or some experts of each row."""
+    if layer.mixes:
+        feed_mixture(m, p, own, layer, index)
+        meet(p, own)
+        return
     if layer.experts:
         feed_experts(m, p, own, layer, index)
     else:

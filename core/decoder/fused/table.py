@@ -10,28 +10,30 @@ from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
-from core.decoder.feed_forward import Split
-from core.decoder.fused.form import attends_plainly, experts_of, feeds_plainly, linears_of
+from core.compiled.emitter import LANES
+from core.decoder.feed_forward import Mixture, Split
+from core.decoder.fused.form import attends_plainly, experts_of, feeds_plainly, linears_of, members_of
 from core.decoder.fused.gate import gate_kernel
 from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Part
 from core.decoder.model import Block, Decoder, RmsNorm
 from core.weights.activations import quantizer
 
+Stack = list[Part]  # side by side in what a product fills
 _PLACES = ("before_attention", "after_attention", "before_ffn", "after_ffn")
 
 
 class Table:
     """What does not change from pass to pass: `model` is the record, and the arrays that it points into are kept here.
 
-    products: the parts of qkv, out, gate and up, and down of every layer, and of the head; those of a feed-forward block
-    that Python computes are empty. layers [L]: addresses of keys, values, cosines and sines, sinks, windows, and which layers
-    attend outside are for the run to fill in.
+    products: the stacks of qkv, out, gate and up, and down of every layer, and of the head: one each, one for each expert of a
+    trained mixture, and none of a feed-forward block that Python computes. layers [L]: addresses of keys, values, cosines and
+    sines, sinks, windows, and which layers attend outside are for the run to fill in.
     """
 
-    def __init__(self, decoder: Decoder, products: list[list[Part]]) -> None:
-        self.first = np.cumsum([0, *(len(parts) for parts in products)])
-        self.parts = _parts(products)
+    def __init__(self, decoder: Decoder, products: list[list[Stack]]) -> None:
+        self.first = np.cumsum([0, *(sum(map(len, stacks)) for stacks in products)])
+        self.parts = _parts([stack for stacks in products for stack in stacks])
         self.norms = _norms(decoder)
         self.vectors: list[np.ndarray] = []
         self.neurons: list[np.ndarray] = []
@@ -58,20 +60,31 @@ class Table:
             self.model[name] = getattr(self, name).ctypes.data
         self.model["quantizer"] = quantizer()
 
-    def _size(self, decoder: Decoder, products: list[list[Part]]) -> None:
+    def _size(self, decoder: Decoder, products: list[list[Stack]]) -> None:
         L, traits = decoder.traits.layers, decoder.traits
-        widths = [sum(part.blocks for part in parts) * 16 for parts in products]
+        widths = [max((_width(stack) for stack in stacks), default=0) for stacks in products]
         qkv, out, wide, down = (max(widths[role : 4 * L : 4]) for role in range(4))
         sizes = {
             "part_count": len(self.parts), "layer_count": L, "width": traits.width, "query_heads": traits.query_heads,
             "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
             "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
-            "most_groups": max(1, *self.parts["groups"]),
+            "most_groups": self.parts["groups"].max(initial=1),
             "most_experts": self.layers["experts"].max(), "most_used": self.layers["used"].max(),
-            "widest": max(traits.width, traits.ffn_width, traits.query_heads * traits.head_size),
+            "widest": max(
+                traits.width, traits.ffn_width, traits.query_heads * traits.head_size, *self.layers["per_expert"],
+                *self.layers["per_shared"],
+            ),
+            **self._sizes_of_mixtures(traits.width),
         }  # fmt: skip
         for name, value in sizes.items():
             self.model[name] = value
+
+    def _sizes_of_mixtures(self, width: int) -> dict[str, int]:
+        mixtures = self.layers[self.layers["mixes"] == 1]
+        inner = mixtures["used"] * mixtures["per_expert"] + mixtures["per_shared"]
+        lines = mixtures["used"] + (mixtures["per_shared"] > 0)
+        taken = width if len(mixtures) else 0
+        return {"most_lines": lines.max(initial=0), "inner_room": inner.max(initial=0), "taken_width": taken}
 
     def _shape(self, decoder: Decoder) -> None:
         """The traits of the family."""
@@ -90,14 +103,30 @@ class Table:
             layer[name] = first
         layer["kv_heads"] = attention.kv_heads
         layer["feeds_outside"] = layer["gate_up"] == layer["down"]
-        experts = experts_of(decoder.blocks[index])
-        if experts is not None and not layer["feeds_outside"]:
-            self._split(layer, experts[0])
+        self._divide(layer, decoder.blocks[index])
         layer["half"] = 0 if attention.rope is None else attention.rope.rope.size // 2
         layer["biases"] = self._address(attention.qkv.bias)
         for name, norm in (("q_norm", attention.q_norm), ("k_norm", attention.k_norm)):
             layer[name] = self._address(None if norm is None else norm.weight)
         return layer
+
+    def _divide(self, layer: np.ndarray, block: Block) -> None:
+        """Tell a layer that feeds forward inside of its experts, if it has any."""
+        experts, members = experts_of(block), members_of(block)
+        if experts is not None and not layer["feeds_outside"]:
+            self._split(layer, experts[0])
+        if members is not None:
+            self._mix(layer, members[0], [part.rows // 2 for part in members[1]])
+
+    def _mix(self, layer: np.ndarray, mixture: Mixture, widths: list[int]) -> None:
+        """widths: neurons of each expert. The gate of the shared one is the router's last row."""
+        layer["mixes"], layer["experts"], layer["used"] = 1, len(mixture.experts), mixture.used
+        layer["per_expert"], layer["normalises"] = widths[0], mixture.normalise
+        scores = [mixture.router.dense()]
+        if mixture.shared_gate is not None:
+            layer["per_shared"] = widths[-1]
+            scores.append(mixture.shared_gate.dense())
+        layer["router"], layer["router_bias"] = self._address(torch.cat(scores)), self._address(torch.zeros(len(widths)))
 
     def _split(self, layer: np.ndarray, split: Split) -> None:
         layer["experts"], layer["per_expert"], layer["used"] = *split.groups.shape, split.used
@@ -118,31 +147,38 @@ def table_of(decoder: Decoder) -> Table | None:
     if not attends_plainly(decoder):
         return None
     head, products = decoder.head.parts(), [_products(block) for block in decoder.blocks]
-    if head is None or any(parts is None for parts in products):
+    if head is None or any(stacks is None for stacks in products):
         return None
-    return Table(decoder, [*(parts for block in products for parts in block or ()), head])
+    return Table(decoder, [*(stacks for block in products for stacks in block or ()), [head]])
 
 
-def _products(block: Block) -> list[list[Part]] | None:
-    """The parts of the four products of a block."""
+def _products(block: Block) -> list[list[Stack]] | None:
+    """The stacks of the four products of a block."""
     qkv, out = block.attention.qkv.parts(), block.attention.out.parts()
     if qkv is None or out is None:
         return None
-    gated = _feeding(block)
-    return [qkv, out, *([parts or [] for parts in gated] if gated and all(gated) else ([], []))]
+    return [[qkv], [out], *_feeding(block)]
 
 
-def _feeding(block: Block) -> list[list[Part] | None]:
-    """The parts of gate and up, of all experts in turn, and of down."""
-    if feeds_plainly(block):
-        return [linear.parts() for linear in linears_of(block)[2:]]
-    experts = experts_of(block)
-    return [] if experts is None else [experts[1], experts[0].down.parts()]
+def _feeding(block: Block) -> list[list[Stack]]:
+    """Those of gate and up, and of down; none where Python computes them. Experts of a split block are side by side."""
+    members, experts = members_of(block), experts_of(block)
+    if members is not None:
+        return [[[part] for part in parts] for parts in members[1:]]
+    gated = [linear.parts() for linear in linears_of(block)[2:]] if feeds_plainly(block) else []
+    if experts is not None:
+        gated = [experts[1], experts[0].down.parts()]
+    return [[parts] for parts in gated if parts] if gated and all(gated) else [[], []]
 
 
-def _parts(products: list[list[Part]]) -> np.ndarray:
+def _width(stack: Stack) -> int:
+    """Numbers that it fills, in whole blocks."""
+    return sum(part.blocks for part in stack) * LANES
+
+
+def _parts(stacks: list[Stack]) -> np.ndarray:
     rows = []
-    for parts in products:
+    for parts in stacks:
         ends = np.cumsum([part.rows for part in parts])
         for part, end in zip(parts, ends, strict=True):
             sizes = part.groups, part.units, part.blocks, int(end) - part.rows

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_experts import split_decoder
 from test_fused import FAMILIES, decoder_for
+from test_mixtures import COUNT, mixture_decoder
 from test_outside import Hidden
 
 from core.attention.mask import FULL, Reach
@@ -91,6 +92,27 @@ def test_that_blocks_of_experts_equal_plain_torch() -> None:
     """Such passes are of float32 on every processor, and so is the cache: who is chosen hangs on small differences."""
     decoder, sizes, kept = split_decoder(2, (0, 2)), (70, 80), torch.float32
     assert distance(logits(decoder, True, sizes, kept=kept), logits(decoder, False, sizes, kept=kept)) < 1e-4
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("normalise", [False, True])
+def test_that_trained_mixtures_equal_plain_torch(normalise: bool, shared: bool, close: float, kept: torch.dtype) -> None:
+    used = COUNT if kept == torch.bfloat16 else 2  # who is chosen of them hangs on small differences
+    decoder, sizes = mixture_decoder(used, normalise, shared, (0, 2), PACKED), (70, 80)
+    assert distance(logits(decoder, True, sizes, kept=kept), logits(decoder, False, sizes, kept=kept)) < close
+
+
+def test_that_the_routes_of_a_prompt_equal_those_of_plain_torch() -> None:
+    decoder, told = mixture_decoder(3, normalise=False, shared=True), []
+    for quick in (True, False):
+        probe = Probe(routing=True)
+        logits(decoder, quick, (80,), probe=probe, kept=torch.float32)
+        told.append(probe.take_routing())
+    assert told[0].keys() == told[1].keys() == {0, 1, 2}
+    for layer, (chosen, weights, count) in told[0].items():
+        assert chosen.tolist() == told[1][layer][0].tolist()
+        assert abs(weights.astype(float) - told[1][layer][1]).max() < 1e-3
+        assert (chosen.shape, count) == ((80, 3), COUNT)
 
 
 @pytest.mark.parametrize("reach", [Reach(0, 20), Reach(4, 20), Reach(0, 270), Reach(3, 200)])
