@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from core.attention.gathered import ROWS, Pick, joined, pick
-from core.attention.mask import Both, Reach
-from core.attention.mechanism import Rows, Site
+from core.attention.mask import FULL, Both, Reach
+from core.attention.mechanism import Buckets, Rows, Site
 from core.attention.scores import visible
 from core.attention.selective import Look, Selective
 from core.attention.table import LshOptions
@@ -28,6 +28,8 @@ class Lsh(Selective):
         drawn = torch.Generator().manual_seed(options.seed * 4096 + site.layer)
         self.rotations = torch.randn(options.hashes, site.head_size, options.buckets // 2, generator=drawn)
         self.buckets = torch.zeros(options.hashes, site.kv_heads, site.capacity, dtype=torch.uint8)  # of keys, by position
+        if self._own == FULL:
+            self.chooses = Buckets(self.rotations, self.buckets, options.window)
 
     def take(self, k: Tensor, positions: Tensor) -> None:
         self.buckets[..., positions] = self._buckets_of(k)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from core.attention.gathered import ROWS, scored
-from core.attention.mask import Reach
-from core.attention.mechanism import Rows, Site
+from core.attention.mask import FULL, Reach
+from core.attention.mechanism import Highest, Rows, Site
 from core.attention.scores import visible
 from core.attention.selective import Look, Selective
 from core.attention.table import TopkOptions
@@ -24,6 +24,8 @@ class Topk(Selective):
     def __init__(self, options: TopkOptions, site: Site) -> None:
         super().__init__(site)
         self.k = options.k
+        if self._own == FULL:
+            self.chooses = Highest(self.k)
 
     def attended(self, look: Look, rows: Rows) -> Tensor:
         most = min(self.k, look.kv.positions.shape[-1])

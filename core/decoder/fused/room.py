@@ -45,7 +45,7 @@ class Room:
         self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
-        self.claims = np.zeros(m["part_count"] + rows * m["layer_count"], np.int64)
+        self.claims = np.zeros(m["part_count"] + 2 * rows * m["layer_count"], np.int64)
         self.routes = np.empty((rows, m["most_experts"]), np.float32)
         self.chosen = np.empty((m["layer_count"], threads, rows * m["most_used"] + m["most_experts"]), np.int64)
         self.record = np.zeros(1, PASS)
