@@ -29,7 +29,7 @@ class Lsh(Selective):
         self.rotations = torch.randn(options.hashes, site.head_size, options.buckets // 2, generator=drawn)
         self.buckets = torch.zeros(options.hashes, site.kv_heads, site.capacity, dtype=torch.uint8)  # of keys, by position
         if self._own == FULL:
-            self.chooses = Buckets(self.rotations, self.buckets, options.window)
+            self.chooses = Buckets(self.rotations.transpose(0, 1).flatten(1), self.buckets, options.window)
 
     def take(self, k: Tensor, positions: Tensor) -> None:
         self.buckets[..., positions] = self._buckets_of(k)

@@ -116,7 +116,7 @@ class Highest:
 class Buckets:
     """Of each query head, keys that share a bucket of a round with the query, and the last `window`. See core/attention/lsh.py.
 
-    rotations float32 [rounds, D, buckets / 2]. of_keys uint8 [rounds, G, room for tokens].
+    rotations float32 [D, rounds · buckets / 2]. of_keys uint8 [rounds, G, room for tokens].
     """
 
     rotations: Tensor

@@ -6,7 +6,7 @@ import numpy as np
 from numba import carray, njit
 
 from core.decoder.fused.listed import lists_of
-from core.decoder.fused.machine import array_at, floats, widen
+from core.decoder.fused.machine import array_at, floats, matrix, widen
 from core.decoder.fused.placing import queries_at
 from core.decoder.fused.vectors import FAST
 
@@ -14,7 +14,7 @@ from core.decoder.fused.vectors import FAST
 @njit(nogil=True)
 def fill_buckets(m, p, layer):
     """Of the keys that came. Every thread finds all of them, which takes no longer than to wait for one that does."""
-    key, buckets = np.empty(m.head_size, np.float32), _buckets_of_keys(layer)
+    key, room, buckets = np.empty(m.head_size, np.float32), _room(layer), _buckets_of_keys(layer)
     for head in range(layer.kv_heads):
         for row in range(p.rows):
             at = layer.keys + (head * p.capacity + p.slot + row) * m.head_size * p.kv_bytes
@@ -22,16 +22,16 @@ def fill_buckets(m, p, layer):
                 _widen(carray(array_at(at), m.head_size, np.float32), key)
             else:
                 _widen(carray(array_at(at), m.head_size, np.uint16), key)
-            _find(m, layer, key, buckets[:, head, p.position + row])
+            _find(m, layer, key, room, buckets[:, head, p.position + row])
 
 
 @njit(nogil=True)
 def choose_by_buckets(m, p, layer, row, thread):
     """List the slots whose keys are near or share a bucket with the query, for this thread's query heads."""
     end, shared, buckets = p.end + row + 1, m.query_heads // layer.kv_heads, _buckets_of_keys(layer)
-    own, seen, lists = np.empty(layer.rounds, np.uint8), np.empty(end, np.uint8), lists_of(p, layer)
+    own, seen, room, lists = np.empty(layer.rounds, np.uint8), np.empty(end, np.uint8), _room(layer), lists_of(p, layer)
     for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):
-        _find(m, layer, floats(queries_at(m, p, shared, head, row), m.head_size), own)
+        _find(m, layer, floats(queries_at(m, p, shared, head, row), m.head_size), room, own)
         for of_round in range(layer.rounds):
             _match(buckets[of_round, head // shared, :end], own[of_round], of_round == 0, seen)
         seen[max(0, end - layer.nearest) :] = 1
@@ -43,6 +43,11 @@ def _buckets_of_keys(layer):
     return carray(array_at(layer.buckets), (layer.rounds, layer.kv_heads, layer.bucket_room), np.uint8)
 
 
+@njit(nogil=True)
+def _room(layer):
+    return np.empty(layer.rounds * layer.axes, np.float32)
+
+
 @njit(nogil=True, fastmath=FAST)
 def _widen(source, target):
     for i in range(len(target)):
@@ -50,21 +55,17 @@ def _widen(source, target):
 
 
 @njit(nogil=True, fastmath=FAST)
-def _find(m, layer, x, buckets):
-    """The bucket of x in each round: the nearest of its rotated axes, or of their opposites."""
-    rotations = carray(array_at(layer.rotations), (layer.rounds, m.head_size, layer.axes), np.float32)
-    turned = np.empty(layer.axes, np.float32)
+def _find(m, layer, x, turned, buckets):
+    """The bucket of x in each round: the nearest of its rotated axes, or of their opposites. turned: room for all."""
+    rotations = matrix(layer.rotations, m.head_size, len(turned))
+    turned[:] = 0
+    for i in range(m.head_size):
+        for axis in range(len(turned)):
+            turned[axis] += x[i] * rotations[i, axis]
     for of_round in range(layer.rounds):
-        turned[:] = 0
-        for i in range(m.head_size):
-            for axis in range(layer.axes):
-                turned[axis] += x[i] * rotations[of_round, i, axis]
-        bucket, highest = 0, turned[0]
-        for axis in range(1, 2 * layer.axes):
-            value = turned[axis] if axis < layer.axes else -turned[axis - layer.axes]
-            if value > highest:
-                bucket, highest = axis, value
-        buckets[of_round] = bucket
+        axes = turned[of_round * layer.axes : (of_round + 1) * layer.axes]
+        high, low = np.argmax(axes), np.argmin(axes)
+        buckets[of_round] = high if axes[high] >= -axes[low] else layer.axes + low
 
 
 @njit(nogil=True)

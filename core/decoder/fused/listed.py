@@ -53,13 +53,13 @@ def _attend(m, p, layer, scores, kept, row, one, index, line, q, queries):
     address, length, known = lists_of(p, layer)[row, one]
     begin = index * CHUNK
     count = max(0, min(length - begin, CHUNK))
-    slots, size = carray(array_at(address + 8 * begin), count, np.int64), m.head_size
+    slots, size = address + 8 * begin, m.head_size
     sums, at = p.mixed + 4 * line * size, one * layer.kv_heads // layer.lists * p.capacity * size * p.kv_bytes
     floats(sums, queries * size)[:] = 0
     if known:
         scores = known + 4 * begin
     else:
-        _gather(p, layer.keys + at, slots, size, kept)
+        call(m.gather, (layer.keys + at, slots, count, kept))
         call(m.scores_kernel, (kept, q, queries, scores, ROOM, 0, count))
     for query in range(queries):
         own, stats = scores + 4 * query * ROOM, p.stats + 8 * (line + query)
@@ -67,7 +67,7 @@ def _attend(m, p, layer, scores, kept, row, one, index, line, q, queries):
             call(m.softmax, (own, 0, 0, count, count, float_to_bits(m.scale), float_to_bits(m.cap), stats))
         else:
             floats(stats, 2)[0], floats(stats, 2)[1] = LOWEST, 0
-    _gather(p, layer.values + at, slots, size, kept)
+    call(m.gather, (layer.values + at, slots, count, kept))
     call(m.mix_kernel, (kept, scores, queries, ROOM, sums, 0, count))
 
 
@@ -75,12 +75,3 @@ def _attend(m, p, layer, scores, kept, row, one, index, line, q, queries):
 def lists_of(p, layer):
     """The table of `Lists`."""
     return carray(array_at(layer.listed), (p.rows, layer.lists, 3), np.int64)
-
-
-@njit(nogil=True)
-def _gather(p, source, slots, size, target):
-    """Keys or values of these slots, one after the other."""
-    words = size * p.kv_bytes // 8
-    for i in range(len(slots)):
-        row = carray(array_at(source + slots[i] * size * p.kv_bytes), words, np.int64)
-        carray(array_at(target + i * size * p.kv_bytes), words, np.int64)[:] = row

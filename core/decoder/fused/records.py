@@ -38,9 +38,9 @@ PHASES = ("norm", "attention", "ffn", "head", "capture")
 # coded_scores is 0 where the cache has none, and lay_queries where attention takes no tiles.
 MODEL = np.dtype(
     _integers(
-        "parts layers norms quantizer scores_kernel softmax mix_kernel join gate choose part_count layer_count width query_heads"
+        "parts layers norms quantizer scores_kernel softmax mix_kernel join gate choose gather part_count layer_count width"
     )
-    + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
+    + _integers("query_heads head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
     + _integers("most_experts most_used")
     + _integers(
         "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"

@@ -21,8 +21,7 @@ from core.cache.coded import CodedBlocks
 from core.compiled.crew import crew
 from core.compiled.jit import callable_at
 from core.decoder.fused.form import Seen, inside_of
-from core.decoder.fused.lists import Ranks, room_for
-from core.decoder.fused.lists import Room as Listed
+from core.decoder.fused.lists import Choices, Listed, Lists, Memory, Ranks
 from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
@@ -48,6 +47,7 @@ class _Run:
     stops: tuple[int, ...]
     listing: tuple[tuple[int, Seen], ...]
     lists: list[Listed] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
 
 class Fused:
@@ -182,8 +182,9 @@ def _tell_choice(layer: np.ndarray, seen: Seen) -> None:
         layer["block"], layer["best"], layer["bounds"] = seen.block, seen.best, seen.bounds
         layer["first_blocks"], layer["local_blocks"] = seen.first, seen.local
     if isinstance(seen, Buckets):
-        layer["rotations"], layer["rounds"], layer["axes"] = seen.rotations.data_ptr(), len(seen.rotations), seen.rotations.shape[2]
-        layer["buckets"], layer["bucket_room"], layer["nearest"] = seen.of_keys.data_ptr(), seen.of_keys.shape[2], seen.window
+        rounds, _, layer["bucket_room"] = seen.of_keys.shape
+        layer["rounds"], layer["axes"], layer["nearest"] = rounds, seen.rotations.shape[1] // rounds, seen.window
+        layer["rotations"], layer["buckets"] = seen.rotations.data_ptr(), seen.of_keys.data_ptr()
 
 
 def _lists(run: _Run, first: int, room: Room) -> list[Listed]:
@@ -193,11 +194,19 @@ def _lists(run: _Run, first: int, room: Room) -> list[Listed]:
         kv_heads = int(run.layers["kv_heads"][index])
         alike: Hashable = seen if isinstance(seen, Pattern | Highest) else type(seen), kv_heads
         if alike not in made:
-            made[alike] = room_for(seen, first, room.rows, room.heads, kv_heads)
-        layer, lists = run.layers[index], made[alike]
-        layer["listed"], layer["lists"] = lists.table.ctypes.data, lists.table.shape[1]
-        layer["score_room"] = lists.room if isinstance(lists, Ranks) else 0
+            made[alike] = _listed(seen, first, room, kv_heads, run.memory)
+        lists, layer = made[alike], run.layers[index]
+        layer["listed"], layer["lists"], layer["score_room"] = lists.table.ctypes.data, lists.table.shape[1], lists.room
     return list(made.values())
+
+
+def _listed(seen: Seen, first: int, room: Room, kv_heads: int, memory: Memory) -> Listed:
+    """Of a layer in which rows from position `first` on see this."""
+    if isinstance(seen, Pattern):
+        return Lists(seen, first, room.rows, kv_heads)
+    if isinstance(seen, Highest):
+        return Ranks(seen.best, first, room.rows, room.heads, kv_heads, memory)
+    return Choices(first + room.rows, room.rows, kv_heads if isinstance(seen, Blocks) else room.heads, memory)
 
 
 def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | None, ...]) -> bool:

@@ -8,7 +8,7 @@ import torch
 from core.attention import few_tiled
 from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.highest import highest_kernel
-from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
+from core.attention.kernel import gather_kernel, join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
 from core.decoder.feed_forward import Split
@@ -46,6 +46,7 @@ class Table:
         """The record for a cache of this number format, and of coded blocks."""
         size = int(self.model["head_size"][0])
         model = self.model.copy()
+        model["gather"] = gather_kernel(size * dtype.itemsize)
         vectors = {"scores_kernel": scores_kernel(size, dtype), "mix_kernel": mix_kernel(size, dtype)}
         for name, kernel in (few_tiled.kernels(size) if few_tiled.fits(size, dtype) else vectors).items():
             model[name] = kernel
