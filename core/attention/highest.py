@@ -102,10 +102,11 @@ class _Choice:
         with b.if_then(b.icmp_signed("<", low, middle)):
             count = self._from(scores, self._number(middle))
             enough, not_too_many = b.icmp_signed(">=", count, e.best), b.icmp_signed("<=", count, e.best)
-            for condition, places in ((enough, [(middle, self.low)]), (not_too_many, [(middle, self.high), (count, self.above)])):
-                with b.if_then(condition):
-                    for value, address in places:
-                        e.store(value, address, 8)
+            with b.if_then(enough):
+                e.store(middle, self.low, 8)
+            with b.if_then(not_too_many):
+                e.store(middle, self.high, 8)
+                e.store(count, self.above, 8)
         return []
 
     def _from(self, scores: Value, least: Value) -> Value:

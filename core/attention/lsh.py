@@ -45,7 +45,7 @@ class Lsh(Selective):
         """keys [G, S, rounds · buckets]: marks of their buckets."""
         queries = self._marks(self._buckets_of(look.q), keys.dtype).view(len(keys), -1, keys.shape[-1])  # [G, shared · T, …]
         bias = (queries @ keys.mT).clamp_(max=1).sub_(1).mul_(-HIDDEN)
-        return attend_biased(look, bias.unflatten(1, (-1, len(look.q))), self.window.window or 0, self.site)
+        return attend_biased(look, bias.view(len(keys), -1, len(look.q), keys.shape[1]), self.window.window or 0, self.site)
 
     def _marks(self, buckets: Tensor, dtype: torch.dtype) -> Tensor:
         """1 in the place of each of the buckets [rounds, heads, T], else 0: [heads, T, rounds · buckets], so that a product is

@@ -132,9 +132,9 @@ class Mechanism(ABC):
 
     reach: what a query sees, where the mechanism is softmax attention over a Reach and nothing more, which compiled passes
     compute themselves; None for everything else. listed: the same for any other pattern of positions; chooses: the
-    same where a query chooses, after which a compiled pass calls `follow`. stores: whether keys and values go to the run's cache at
-    all; a mechanism that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins at
-    position 0.
+    same where a query chooses, after which a compiled pass calls `follow`. stores: whether keys and values go to the run's
+    cache at all; a mechanism that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins
+    at position 0.
     rewindable: whether `trim` can undo the rows of the last pass.
     """
 

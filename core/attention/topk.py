@@ -41,8 +41,8 @@ class Topk(Selective):
     def _chosen(self, look: Look) -> tuple[Tensor, Tensor]:
         """The slots [G, shared, T, n] of the highest scores, and these, −∞ where nothing is held."""
         scores = scored(look.turned, look.kv.keys, self.site)
-        own, hidden = visible(Reach(0, 1), look.positions, look.kv).int().argmax(-1), ~_grouped(look.reached)  # own: [T] or [G, T]
-        own = _grouped(own[..., None]).expand(*scores.shape[:3], 1)
+        slot = visible(Reach(0, 1), look.positions, look.kv).int().argmax(-1, keepdim=True)  # [T, 1] or [G, T, 1]
+        own, hidden = _grouped(slot).expand(*scores.shape[:3], 1), ~_grouped(look.reached)
         mine = scores.gather(-1, own)
         first = int(hidden.flatten(0, -2).any(0).int().argmax())  # after the keys that all queries may see
         scores[..., first:].masked_fill_(hidden[..., first:], -torch.inf)

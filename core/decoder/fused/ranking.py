@@ -40,7 +40,7 @@ def score_keys(m, p, layer, first_row, rows, thread, place):
 
 @njit(nogil=True)
 def choose_highest(m, p, layer, first_row, rows, thread):
-    """The own key of each row and the others with the highest scores, for this thread's query heads; scores stay beside them."""
+    """List each row's own key and the others with the highest scores, and their scores, for this thread's query heads."""
     items = rows * layer.lists
     for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
         row = first_row + item // layer.lists
