@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from core.attention.biased import HIDDEN, attend_biased, is_biased
 from core.attention.gathered import ROWS, Pick, joined, pick
 from core.attention.mask import FULL
 from core.attention.mechanism import Blocks, Rows, Site
@@ -56,7 +57,15 @@ class BlockTopk(Selective):
         if len(look.q) == 1 and look.plain:
             return joined(look, [[self._alone(look, rows)]], self.site)
         parts = torch.split(torch.arange(len(look.q)), ROWS)
+        if is_biased(look, self.site):
+            return torch.cat([self._biased(look.part(part)) for part in parts])
         return joined(look, [[self._pick(part, look.part(part)) for part in parts]], self.site)
+
+    def _biased(self, look: Look) -> Tensor:
+        chosen, end = self._chosen(look), len(look.kv.positions)
+        hidden = torch.zeros(chosen.shape, dtype=look.kv.keys.dtype).masked_fill_(~chosen, HIDDEN)
+        bias = hidden.repeat_interleave(self.block, 2)[:, None, :, :end].repeat(1, look.q.shape[1] // len(hidden), 1, 1)
+        return attend_biased(look, bias, 0, self.site)
 
     def seen(self, look: Look) -> Tensor:
         """Bool [G, T, S]."""

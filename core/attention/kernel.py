@@ -15,12 +15,13 @@ from math import gcd
 import torch
 
 from core.compiled.arithmetic import exp
-from core.compiled.emitter import F32, Emitter, Value, constant, number, vector
+from core.compiled.emitter import F32, I64, Emitter, Value, constant, number, vector
 from core.compiled.jit import register_lanes
 from core.compiled.numbers import read_two, split_like, store_two
 
 CHUNK = 128  # slots
 TOGETHER = 4  # slots whose scores are computed at once
+_GATHERED = 12  # rows that are on their way
 LOWEST = -3.0e38  # the peak of a row that sees nothing
 _PREFETCHED = 16384  # bytes ahead: what the processor fetches by itself ends with each page
 
@@ -47,6 +48,31 @@ def mix_kernel(head_size: int, dtype: torch.dtype) -> int:
     """
     e = Emitter(f"mix_{head_size}_{dtype}".replace(".", "_"), "values weights count stride sums first last")
     return tiles(e, _sums() // TOGETHER, lambda e, queries, at: _mix(e, head_size, dtype, queries, at)).finish()
+
+
+@cache
+def gather_kernel(nbytes: int) -> int:
+    """The address of a compiled copy of rows of so many bytes, a multiple of eight.
+
+    Called with: the address of rows, of the slots int64 of those to copy and their number, and of where they go, one after the
+    other. Rows are asked for some time before: they lie anywhere.
+    """
+    e, width = Emitter(f"gather_{nbytes}", "rows slots count target"), gcd(nbytes, 64)
+    last = e.b.sub(e.count, number(1))
+
+    def row(i: Value, _: list[Value]) -> list[Value]:
+        ahead, source = (e.at(e.rows, e.load(e.at(e.slots, slot, 8), I64, 8), nbytes) for slot in (
+            e.least(e.b.add(i, number(_GATHERED)), last), i,
+        ))  # fmt: skip
+        for place in range(0, nbytes, 64):
+            e.prefetch(e.b.add(ahead, number(place)))
+        for place in range(0, nbytes, width):
+            value = e.load(e.b.add(source, number(place)), vector(I64, width // 8), 2)
+            e.store(value, e.at(e.target, i, nbytes, place), 2)
+        return []
+
+    e.loop(number(0), e.count, [], row)
+    return e.finish()
 
 
 @cache

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
+from core.attention.biased import HIDDEN, attend_biased, is_biased
 from core.attention.gathered import ROWS, Pick, joined, pick
-from core.attention.mask import Both, Reach
-from core.attention.mechanism import Rows, Site
+from core.attention.mask import FULL, Both, Reach
+from core.attention.mechanism import Buckets, Rows, Site
 from core.attention.scores import visible
 from core.attention.selective import Look, Selective
 from core.attention.table import LshOptions
-from core.cache.base import KeyValues
 
 
 class Lsh(Selective):
@@ -28,6 +26,8 @@ class Lsh(Selective):
         drawn = torch.Generator().manual_seed(options.seed * 4096 + site.layer)
         self.rotations = torch.randn(options.hashes, site.head_size, options.buckets // 2, generator=drawn)
         self.buckets = torch.zeros(options.hashes, site.kv_heads, site.capacity, dtype=torch.uint8)  # of keys, by position
+        if self._own == FULL:
+            self.chooses = Buckets(self.rotations.transpose(0, 1).flatten(1), self.buckets, options.window)
 
     def take(self, k: Tensor, positions: Tensor) -> None:
         self.buckets[..., positions] = self._buckets_of(k)
@@ -35,10 +35,26 @@ class Lsh(Selective):
     def attended(self, look: Look, rows: Rows) -> Tensor:
         if len(look.q) == 1:
             return joined(look, [[_shared(self._choice(look))]], self.site)
-        kv = KeyValues(look.kv.keys.float(), look.kv.values.float(), look.kv.positions, look.kv.adapt, look.kv.versions)
-        parts = torch.split(torch.arange(len(look.q)), ROWS)
-        picks = [Pick(part, None, self._choice(look.part(part))) for part in parts]
-        return joined(replace(look, kv=kv), [picks], self.site)
+        parts = [look.part(part) for part in torch.split(torch.arange(len(look.q)), ROWS)]
+        if not is_biased(look, self.site):
+            return torch.cat([self._masked(part) for part in parts])
+        marks = self._marks(self._buckets_at(look.kv.positions), look.kv.keys.dtype)
+        return torch.cat([self._biased(part, marks[:, : len(part.kv.positions)]) for part in parts])
+
+    def _biased(self, look: Look, keys: Tensor) -> Tensor:
+        """keys [G, S, rounds · buckets]: marks of their buckets."""
+        queries = self._marks(self._buckets_of(look.q), keys.dtype).view(len(keys), -1, keys.shape[-1])  # [G, shared · T, …]
+        bias = (queries @ keys.mT).clamp_(max=1).sub_(1).mul_(-HIDDEN)
+        return attend_biased(look, bias.view(len(keys), -1, len(look.q), keys.shape[1]), self.window.window or 0, self.site)
+
+    def _marks(self, buckets: Tensor, dtype: torch.dtype) -> Tensor:
+        """1 in the place of each of the buckets [rounds, heads, T], else 0: [heads, T, rounds · buckets], so that a product is
+        the number of rounds in which two share one."""
+        marks = buckets[..., None] == torch.arange(2 * self.rotations.shape[2], dtype=torch.uint8)
+        return marks.permute(1, 2, 0, 3).flatten(2).to(dtype)
+
+    def _masked(self, look: Look) -> Tensor:
+        return joined(look, [[Pick(torch.arange(len(look.q)), None, self._choice(look))]], self.site)
 
     def seen(self, look: Look) -> Tensor:
         return self._choice(look).flatten(0, 1)

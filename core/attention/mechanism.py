@@ -105,20 +105,42 @@ class Blocks:
     bounds: bool
 
 
+@dataclass(frozen=True)
+class Highest:
+    """Of each query head, the query's own key and the `best` − 1 others with the highest scores. See core/attention/topk.py."""
+
+    best: int
+
+
+@dataclass(frozen=True, eq=False)
+class Buckets:
+    """Of each query head, keys that share a bucket of a round with the query, and the last `window`. See core/attention/lsh.py.
+
+    rotations float32 [D, rounds · buckets / 2]. of_keys uint8 [rounds, G, room for tokens].
+    """
+
+    rotations: Tensor
+    of_keys: Tensor
+    window: int
+
+
+Chosen = Blocks | Highest | Buckets
+
+
 class Mechanism(ABC):
     """Attention of one layer in one run.
 
     reach: what a query sees, where the mechanism is softmax attention over a Reach and nothing more, which compiled passes
-    compute themselves; None for everything else. listed: the same for any other pattern of positions; chooses: for blocks
-    that a query chooses, after which a compiled pass calls `follow`. stores: whether keys and values go to the run's cache at
-    all; a mechanism that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins at
-    position 0.
+    compute themselves; None for everything else. listed: the same for any other pattern of positions; chooses: the
+    same where a query chooses, after which a compiled pass calls `follow`. stores: whether keys and values go to the run's
+    cache at all; a mechanism that keeps a state of its own instead tells its bytes, and forgets everything when a pass begins
+    at position 0.
     rewindable: whether `trim` can undo the rows of the last pass.
     """
 
     reach: Reach | None = None
     listed: Pattern | None = None
-    chooses: Blocks | None = None
+    chooses: Chosen | None = None
     stores = True
     rewindable = True
 

@@ -31,8 +31,12 @@ class Look:
     held: Reach
 
     def part(self, rows: Tensor | slice) -> Look:
-        """Some of the queries."""
-        return replace(self, q=self.q[rows], turned=self.turned[rows], positions=self.positions[rows])
+        """Some of the queries, in order; and only the keys before the last of them, where they come first."""
+        positions, kv = self.positions[rows], self.kv
+        end = int(positions[-1]) + 1
+        if self.plain and int(kv.positions[:end].max()) < end:
+            kv = replace(kv, keys=kv.keys[:, :end], values=kv.values[:, :end], positions=kv.positions[:end])
+        return replace(self, q=self.q[rows], turned=self.turned[rows], positions=positions, kv=kv)
 
     @property
     def reached(self) -> Tensor:

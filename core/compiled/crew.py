@@ -67,7 +67,13 @@ class Crew:
             done.acquire(blocking=False)
 
     def share(self, count: int, work: Callable[[int, int], None]) -> None:
-        """Call work(first, last) on every thread for its part of `count` rows or blocks."""
+        """Call work(first, last) on every thread for its part of `count` rows or blocks.
+
+        In the middle of `run`, whose helpers are not free, the caller does all of it.
+        """
+        if self._work is not None:
+            work(0, count)
+            return
         ends = [count * thread // self.threads for thread in range(self.threads + 1)]
         self.run(lambda thread: work(ends[thread], ends[thread + 1]))
 

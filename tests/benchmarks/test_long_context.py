@@ -48,6 +48,23 @@ def test_that_sparse_patterns_and_chosen_blocks_decode_faster_than_full_attentio
     assert min(full / each for each in others) >= 1.2
 
 
+def test_that_keys_chosen_by_scores_or_buckets_decode_about_as_fast_as_full_attention() -> None:
+    full, topk, lsh = medians([session_after(HALF_LONG, f"attention.name={name}") for name in ("full", "topk", "lsh")])
+    told = f"topk takes {topk / full:.2f} times that, lsh {lsh / full:.2f}"
+    print(f"\nafter {HALF_LONG} tokens, full attention {1000 * full:.2f} ms a step; {told}")
+    assert topk / full < 1.3
+    assert lsh / full < 1
+
+
+@pytest.mark.parametrize("technique", ["topk", "lsh", "block_topk"])
+def test_that_prompts_of_chosen_keys_are_read_at_a_share_of_the_speed_of_full_attention(technique: str) -> None:
+    full, chosen = (seconds_of_a_prompt(f"attention.name={name}") for name in ("full", technique))
+    print(
+        f"\na prompt of {HALF_LONG} tokens: full attention {HALF_LONG / full:.0f} tok/s, {technique} {HALF_LONG / chosen:.0f}"
+    )
+    assert chosen / full < 8
+
+
 def test_that_fewer_experts_take_no_longer_than_the_dense_block() -> None:
     settings = ("ffn.name=dense",), ("ffn.name=moefy",), ("ffn.name=moefy", "ffn.top_k=2")
     dense, many, few = medians([session_after(SHORT, *each) for each in settings])
@@ -63,6 +80,16 @@ def session_after(length: int, *settings: str) -> Session:
     session = backend.session(config, LONG + STEPS, Probe())
     session.forward(calibration_tokens(backend.tokenizer, length))
     return session
+
+
+def seconds_of_a_prompt(*settings: str) -> float:
+    """The second time, when all is compiled."""
+    session = session_after(HALF_LONG, *settings)
+    tokens = list(range(100, 100 + HALF_LONG))
+    session.trim(0)
+    began = perf_counter()
+    session.forward(tokens)
+    return perf_counter() - began
 
 
 def medians(sessions: Sequence[Session]) -> list[float]:

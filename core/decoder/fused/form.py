@@ -11,7 +11,7 @@ import torch
 from core.attention.coded_kernel import has_kernels
 from core.attention.context import Context
 from core.attention.mask import FULL, Pattern, Reach
-from core.attention.mechanism import Blocks, Mechanism
+from core.attention.mechanism import Chosen, Mechanism
 from core.cache.base import Coded, Slots
 from core.compiled.emitter import LANES
 from core.decoder.feed_forward import Gated, Mixture, Split
@@ -19,8 +19,8 @@ from core.decoder.linear import Linear, Part
 from core.decoder.model import Attention, Block, Decoder
 from core.decoder.probe import Probe
 
-P = TypeVar("P", bound=Pattern | Blocks)
-Seen = Pattern | Blocks
+P = TypeVar("P", bound=Pattern | Chosen)
+Seen = Pattern | Chosen
 Inside = tuple[tuple[Seen | None, ...], Slots | None]
 
 

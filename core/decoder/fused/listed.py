@@ -18,66 +18,60 @@ from core.weights.kernel import MOST_ROWS
 
 @njit(nogil=True)
 def chunks_of_lists(p, layer, row):
-    """Chunks of the longest list of a row; other KV heads may have less in them."""
+    """Chunks of the longest list of a row; others may have less in them."""
     longest = 0
-    for head in range(layer.kv_heads):
-        longest = max(longest, lists_of(p, layer)[row, head, 1])
+    for one in range(layer.lists):
+        longest = max(longest, lists_of(p, layer)[row, one, 1])
     return (longest + CHUNK - 1) // CHUNK
 
 
 @njit(nogil=True)
 def attend_to_lists(m, p, layer, scores, row, thread, place):
     """A share of the chunks of one row, as `attend_in_chunks`."""
-    chunks, shared = chunks_of_lists(p, layer, row), m.query_heads // layer.kv_heads
-    laid, laid_head = p.laid + thread * p.laid_size, -1
-    items, kept = layer.kv_heads * chunks, p.gathered + thread * p.gathered_size
+    chunks, shared = chunks_of_lists(p, layer, row), m.query_heads // layer.lists
+    laid, laid_list = p.laid + thread * p.laid_size, -1
+    items, kept = layer.lists * chunks, p.gathered + thread * p.gathered_size
     begin, end = first_share(p, thread, items)
     if m.lay_queries:
         call(m.open_tiles, (m.tiles_config,))
     while begin < items:
         for item in range(begin, end):
-            head, index = item // chunks, item % chunks
-            q = queries_at(m, p, shared, head * shared, row)
-            if m.lay_queries and head != laid_head:
+            one, index = item // chunks, item % chunks
+            q = queries_at(m, p, m.query_heads // layer.kv_heads, one * shared, row)
+            if m.lay_queries and one != laid_list:
                 call(m.lay_queries, (q, shared, laid))
-                laid_head = head
-            line = index * m.query_heads * MOST_ROWS + head * shared
-            _attend(m, p, layer, scores, kept, row, head, index, line, laid if m.lay_queries else q, shared)
+                laid_list = one
+            line = index * m.query_heads * MOST_ROWS + one * shared
+            _attend(m, p, layer, scores, kept, row, one, index, line, laid if m.lay_queries else q, shared)
         begin, end = next_share(p, place, items, 1)
     if m.lay_queries:
         call(m.close_tiles, ())
 
 
 @njit(nogil=True)
-def _attend(m, p, layer, scores, kept, row, head, index, line, q, queries):
-    address, length = lists_of(p, layer)[row, head]
+def _attend(m, p, layer, scores, kept, row, one, index, line, q, queries):
+    address, length, known = lists_of(p, layer)[row, one]
     begin = index * CHUNK
     count = max(0, min(length - begin, CHUNK))
-    slots, size = carray(array_at(address + 8 * begin), count, np.int64), m.head_size
-    sums, at = p.mixed + 4 * line * size, head * p.capacity * size * p.kv_bytes
+    slots, size = address + 8 * begin, m.head_size
+    sums, at = p.mixed + 4 * line * size, one * layer.kv_heads // layer.lists * p.capacity * size * p.kv_bytes
     floats(sums, queries * size)[:] = 0
-    _gather(p, layer.keys + at, slots, size, kept)
-    call(m.scores_kernel, (kept, q, queries, scores, ROOM, 0, count))
+    if known:
+        scores = known + 4 * begin
+    else:
+        call(m.gather, (layer.keys + at, slots, count, kept))
+        call(m.scores_kernel, (kept, q, queries, scores, ROOM, 0, count))
     for query in range(queries):
         own, stats = scores + 4 * query * ROOM, p.stats + 8 * (line + query)
         if count:
             call(m.softmax, (own, 0, 0, count, count, float_to_bits(m.scale), float_to_bits(m.cap), stats))
         else:
             floats(stats, 2)[0], floats(stats, 2)[1] = LOWEST, 0
-    _gather(p, layer.values + at, slots, size, kept)
+    call(m.gather, (layer.values + at, slots, count, kept))
     call(m.mix_kernel, (kept, scores, queries, ROOM, sums, 0, count))
 
 
 @njit(nogil=True)
 def lists_of(p, layer):
-    """Of every row and KV head, the address of the slots that it sees, and their number."""
-    return carray(array_at(layer.listed), (p.rows, layer.kv_heads, 2), np.int64)
-
-
-@njit(nogil=True)
-def _gather(p, source, slots, size, target):
-    """Keys or values of these slots, one after the other."""
-    words = size * p.kv_bytes // 8
-    for i in range(len(slots)):
-        row = carray(array_at(source + slots[i] * size * p.kv_bytes), words, np.int64)
-        carray(array_at(target + i * size * p.kv_bytes), words, np.int64)[:] = row
+    """The table of `Lists`."""
+    return carray(array_at(layer.listed), (p.rows, layer.lists, 3), np.int64)

@@ -13,8 +13,9 @@ def _integers(names: str) -> list[tuple[str, type]]:
 PART = np.dtype(_integers("function codes scales offsets groups units blocks first_row"))
 
 # One layer. qkv, out, gate_up and down are indices of their first parts, end that of the part after them. Biases and head
-# norms are 0 where there are none. listed: what `Lists` holds, where neither sinks nor window say what is seen, else 0.
-# summaries and what follows it: what `Blocks` holds, where rows choose what is listed, else 0. records: of coded blocks.
+# norms are 0 where there are none. listed: what `Lists` holds, where neither sinks nor window say what is seen, else 0; lists:
+# how many a row has. Where rows choose what is listed: summaries to bounds, what `Blocks` holds; highest, of `Highest`; and
+# rotations to nearest, of `Buckets`; else 0. score_room: of a row of scores of `Ranks`. records: of coded blocks.
 # attends_outside and feeds_outside: whether Python computes its attention, its feed-forward. experts: 0 of a dense block; else
 # each part of gate_up is an expert of `per_expert` neurons, of which a row takes `used`, router float32 [E, C], router_bias
 # [E], and neurons int64 [E, per_expert], the places of the neurons of each. mixes: 1 of a trained mixture, which has a part of
@@ -24,7 +25,8 @@ LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window listed biases q_norm k_norm")
     + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
     + _integers("mixes normalises per_shared")
-    + _integers("summaries summary_room block best first_blocks local_blocks bounds")
+    + _integers("lists summaries summary_room block best first_blocks local_blocks bounds highest score_room")
+    + _integers("rotations rounds axes buckets bucket_room nearest")
 )
 NO_WINDOW = 1 << 60
 
@@ -40,9 +42,9 @@ PHASES = ("norm", "attention", "ffn", "head", "capture")
 # in any trained mixture, the most experts and activations. taken_width: the width where there is a mixture, else 0.
 MODEL = np.dtype(
     _integers(
-        "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
+        "parts layers norms quantizer scores_kernel softmax mix_kernel join gate choose gather part_count layer_count width"
     )
-    + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
+    + _integers("query_heads head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
     + _integers("most_experts most_used most_lines inner_room taken_width")
     + _integers(
         "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"
@@ -57,7 +59,8 @@ MODEL = np.dtype(
 # all lines of a trained mixture, expert by expert; output [T, output_width]; logits [head_rows, logits_width]; seen [captured
 # layers, H, T, slots], weights of each chunk, and float16 shown, as large and zero at first, over all of them. capture int64
 # [L]: which of these a layer fills, or −1. meeting int64 [1]; counts int64 [threads, COUNTS]; claims int64, see
-# core/decoder/fused/sharing.py: one of each part, then of each layer for every row.
+# core/decoder/fused/sharing.py: one of each part, then of each layer for every row, and again for
+# its scores.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
 # slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
 # before the first time. Of a cache with coded blocks, see Coded in

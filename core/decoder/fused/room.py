@@ -47,7 +47,7 @@ class Room:
         self.coded, self.folded = np.zeros(rows, np.int64), np.empty((threads, 0), np.uint8)
         self.capture = np.full(m["layer_count"], -1)
         self.meeting, self.counts = np.zeros(1, np.int64), np.zeros((threads, COUNTS), np.int64)
-        self.claims = np.zeros(m["part_count"] + rows * m["layer_count"], np.int64)
+        self.claims = np.zeros(m["part_count"] + 2 * rows * m["layer_count"], np.int64)
         self.routes = np.empty((rows, m["most_experts"] + 1), np.float32)
         chosen_size = routes_size(rows, m["most_used"], m["most_experts"])
         self.chosen = np.empty((m["layer_count"], threads, chosen_size), np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -14,12 +15,12 @@ from torch import Tensor
 
 from core.attention.context import Context
 from core.attention.mask import Pattern, Reach
-from core.attention.mechanism import Blocks, Rows
+from core.attention.mechanism import Blocks, Buckets, Highest, Rows
 from core.cache.base import Buffers, Coded, Slots
 from core.cache.coded import CodedBlocks
 from core.compiled.crew import crew
 from core.decoder.fused.form import Seen, inside_of
-from core.decoder.fused.lists import Choices, Lists
+from core.decoder.fused.lists import Choices, Listed, Lists, Memory, Ranks
 from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
@@ -45,7 +46,8 @@ class _Run:
     layers: np.ndarray
     stops: tuple[int, ...]
     listing: tuple[tuple[int, Seen], ...]
-    lists: list[Lists | Choices] = field(default_factory=list)
+    lists: list[Listed] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
 
 class Fused:
@@ -69,7 +71,7 @@ class Fused:
         inside, slots = inside_of(context, len(tokens), probe)
         run, room = self._run(context, inside, slots), self._room(len(tokens))
         logits = np.empty((wanted, int(self.table.model["logits_width"][0])), np.float32)
-        run.lists = _lists(run, context.length, len(tokens))
+        run.lists = _lists(run, context.length, room)
         captured = sorted(layer for layer in probe.attention_layers if inside[layer] is not None)
         job = room.job(x, context.length, logits, slots, captured)
         self._pass(run, room, job, context, context.rows(len(tokens), probe))
@@ -160,8 +162,7 @@ class Fused:
                 if isinstance(reach, Reach):
                     layers["sinks"][index] = reach.sinks
                     layers["window"][index] = NO_WINDOW if reach.window is None else reach.window
-                if isinstance(reach, Blocks):
-                    _tell_blocks(layers[index], reach)
+                _tell_choice(layers[index], reach)
                 layers["records"][index] = 0 if blocks is None else blocks.records[index].data_ptr()
             if block.attention.rope is not None:
                 layers["cos"][index] = block.attention.rope.cos.data_ptr()
@@ -169,22 +170,40 @@ class Fused:
         return layers
 
 
-def _tell_blocks(layer: np.ndarray, blocks: Blocks) -> None:
-    layer["summaries"], layer["summary_room"] = blocks.summaries.data_ptr(), blocks.summaries.shape[1]
-    layer["block"], layer["best"], layer["bounds"] = blocks.block, blocks.best, blocks.bounds
-    layer["first_blocks"], layer["local_blocks"] = blocks.first, blocks.local
+def _tell_choice(layer: np.ndarray, seen: Seen) -> None:
+    """What rows choose by, where they choose."""
+    if isinstance(seen, Highest):
+        layer["highest"] = seen.best
+    if isinstance(seen, Blocks):
+        layer["summaries"], layer["summary_room"] = seen.summaries.data_ptr(), seen.summaries.shape[1]
+        layer["block"], layer["best"], layer["bounds"] = seen.block, seen.best, seen.bounds
+        layer["first_blocks"], layer["local_blocks"] = seen.first, seen.local
+    if isinstance(seen, Buckets):
+        rounds, _, layer["bucket_room"] = seen.of_keys.shape
+        layer["rounds"], layer["axes"], layer["nearest"] = rounds, seen.rotations.shape[1] // rounds, seen.window
+        layer["rotations"], layer["buckets"] = seen.rotations.data_ptr(), seen.of_keys.data_ptr()
 
 
-def _lists(run: _Run, first: int, rows: int) -> list[Lists | Choices]:
+def _lists(run: _Run, first: int, room: Room) -> list[Listed]:
     """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keep what is given."""
-    made: dict[tuple[Pattern | None, int], Lists | Choices] = {}
+    made: dict[Hashable, Listed] = {}
     for index, seen in run.listing:
-        kv_heads, pattern = int(run.layers["kv_heads"][index]), None if isinstance(seen, Blocks) else seen
-        if (pattern, kv_heads) not in made:
-            room = Choices(first + rows, rows, kv_heads) if pattern is None else Lists(pattern, first, rows, kv_heads)
-            made[pattern, kv_heads] = room
-        run.layers["listed"][index] = made[pattern, kv_heads].table.ctypes.data
+        kv_heads = int(run.layers["kv_heads"][index])
+        alike: Hashable = seen if isinstance(seen, Pattern | Highest) else type(seen), kv_heads
+        if alike not in made:
+            made[alike] = _listed(seen, first, room, kv_heads, run.memory)
+        lists, layer = made[alike], run.layers[index]
+        layer["listed"], layer["lists"], layer["score_room"] = lists.table.ctypes.data, lists.table.shape[1], lists.room
     return list(made.values())
+
+
+def _listed(seen: Seen, first: int, room: Room, kv_heads: int, memory: Memory) -> Listed:
+    """Of a layer in which rows from position `first` on see this."""
+    if isinstance(seen, Pattern):
+        return Lists(seen, first, room.rows, kv_heads)
+    if isinstance(seen, Highest):
+        return Ranks(seen.best, first, room.rows, room.heads, kv_heads, memory)
+    return Choices(first + room.rows, room.rows, kv_heads if isinstance(seen, Blocks) else room.heads, memory)
 
 
 def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | None, ...]) -> bool:

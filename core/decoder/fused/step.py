@@ -11,6 +11,7 @@ import numpy as np
 from numba import carray, njit, types
 
 from core.decoder.fused import attention
+from core.decoder.fused.bucketing import choose_by_buckets, fill_buckets
 from core.decoder.fused.choosing import choose, summarize
 from core.decoder.fused.chunks import chunks_of
 from core.decoder.fused.experts import feed_experts
@@ -19,6 +20,7 @@ from core.decoder.fused.machine import array_at, call, floats, matrix, ticks
 from core.decoder.fused.mixture import feed_mixture
 from core.decoder.fused.placing import place_heads
 from core.decoder.fused.products import charge, meet, own_of, product
+from core.decoder.fused.ranking import choose_highest, score_keys
 from core.decoder.fused.records import (
     AFTER_ATTENTION,
     AFTER_FFN,
@@ -91,15 +93,32 @@ def _attend_listed(m, p, own, layer, index):
     """The same to listed slots, row by row; some layers list them now."""
     if layer.summaries:
         summarize(m, p, layer, own.thread)
+    if layer.rotations:
+        fill_buckets(m, p, layer)
     for row in range(p.rows):
         if row:
             meet(p, own)
-        if layer.summaries:
-            choose(m, p, layer, row, own.thread)
-            meet(p, own)
+        _choose(m, p, own, layer, index, row)
         attend_to_lists(m, p, layer, own.scores, row, own.thread, m.part_count + row * m.layer_count + index)
         meet(p, own)
         attention.join_chunks(m, p, layer, chunks_of_lists(p, layer, row), row, 1, own.h)
+
+
+@njit(nogil=True)
+def _choose(m, p, own, layer, index, row):
+    """List what a row sees, where rows choose; by scores for several rows at once."""
+    if layer.summaries:
+        choose(m, p, layer, row, own.thread)
+        meet(p, own)
+    elif layer.rotations:
+        choose_by_buckets(m, p, layer, row, own.thread)
+        meet(p, own)
+    elif layer.highest and row % MOST_ROWS == 0:
+        rows = min(MOST_ROWS, p.rows - row)
+        score_keys(m, p, layer, row, rows, own.thread, m.part_count + (p.rows + row) * m.layer_count + index)
+        meet(p, own)
+        choose_highest(m, p, layer, row, rows, own.thread)
+        meet(p, own)
 
 
 @njit(nogil=True)

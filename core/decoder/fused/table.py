@@ -7,7 +7,8 @@ import torch
 
 from core.attention import few_tiled
 from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
-from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
+from core.attention.highest import highest_kernel
+from core.attention.kernel import gather_kernel, join_kernel, mix_kernel, scores_kernel
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
 from core.compiled.emitter import LANES
@@ -47,6 +48,7 @@ class Table:
         """The record for a cache of this number format, and of coded blocks."""
         size = int(self.model["head_size"][0])
         model = self.model.copy()
+        model["gather"] = gather_kernel(size * dtype.itemsize)
         vectors = {"scores_kernel": scores_kernel(size, dtype), "mix_kernel": mix_kernel(size, dtype)}
         for name, kernel in (few_tiled.kernels(size) if few_tiled.fits(size, dtype) else vectors).items():
             model[name] = kernel
@@ -93,7 +95,7 @@ class Table:
             self.model[f"norm_{place}"] = getattr(block, place) is not None
         self.model["gate"] = gate_kernel(traits.activation == "gelu_tanh", torch.float32)
         self.model["eps"], self.model["scale"] = traits.eps, traits.attention_scale
-        self.model["join"] = join_kernel(traits.head_size)
+        self.model["join"], self.model["choose"] = join_kernel(traits.head_size), highest_kernel()
         self.model["softmax"] = softmax_kernel(bool(traits.attention_cap))
         self.model["cap"], self.model["residual"] = traits.attention_cap, traits.residual_scale
 

@@ -162,6 +162,17 @@ def test_that_techniques_are_exact_where_they_say_so(settings: str) -> None:
         assert (attended(context_of(settings, site()), chunks) - expected).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("settings", [*WAYS, LSH.replace("window=4", "window=1")])
+def test_that_prompts_over_keys_in_bfloat16_see_the_same_keys(settings: str) -> None:
+    """Of keys and values that bfloat16 holds exactly: only weights are rounded."""
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        q, k, v = (x.bfloat16().float() for x in draws())
+        context = context_of(settings, site(dtype=dtype))
+        found.append(context.attend(0, q, k, v, context.rows(TOKENS, Probe())))
+    assert (found[0] - found[1]).abs().max() < 0.02
+
+
 CACHES: dict[str, tuple[type[Cache], object]] = {
     "sinks": (Sinks, SinksOptions(sinks=2, window=9)),
     "quantized": (Quantized, QuantizedOptions(bits=4, group_size=4, residual=5, sinks=2)),

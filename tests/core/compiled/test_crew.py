@@ -30,6 +30,18 @@ def test_that_every_thread_has_its_part() -> None:
     assert sorted(seen) == [(0, 2), (2, 4), (4, 7)]
 
 
+def test_that_in_the_middle_of_a_pass_the_caller_does_all_of_what_is_shared() -> None:
+    crew, seen, meeting = Crew(2), [], threading.Barrier(2)
+
+    def work(thread: int) -> None:
+        if thread == 0:
+            crew.share(5, lambda first, last: seen.append((first, last)))
+        meeting.wait(timeout=10)
+
+    crew.run(work)
+    assert seen == [(0, 5)]
+
+
 def test_that_helpers_who_wait_for_an_interrupted_caller_are_let_go() -> None:
     """Every thread meets the others in the middle of its work, as those of a decode step do."""
     crew, met, meeting = Crew(2), [], threading.Barrier(2)
