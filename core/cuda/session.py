@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Pattern
-from core.attention.showing import stacked
 from core.cache.base import Held, Layout
 from core.cuda.kernels import MOST_ROWS
 from core.cuda.marks import MarkingProbe, mark_on
@@ -18,10 +17,9 @@ from core.cuda.steps import Steps
 from core.cuda.store import Resident, Store, Stores, bucket
 from core.decoder.probe import Probe
 from core.engine.backend import Session
+from core.engine.passes import MOST_VERIFIED, Passes
 from core.errors import BadInput
 from core.events import CacheChanged
-
-_VERIFIED = 64  # most rows whose logits are all wanted that go through steps, where they come out as they do one by one
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,16 @@ class DeviceSession(Session):
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> Tensor:
         with torch.inference_mode():
             store = self._roomy(self._length + len(tokens))
-            if len(tokens) <= (_VERIFIED if all_logits else MOST_ROWS):
+            if len(tokens) <= (MOST_VERIFIED if all_logits else MOST_ROWS):
                 return self._stepped(store, tokens, all_logits)
             return self._prompt(store, tokens, all_logits)
 
     def _stepped(self, store: Store, tokens: Sequence[int], all_logits: bool) -> Tensor:
-        logits, seen = [], []
+        logits, passes = [], Passes(self.probe)
         for first in range(0, len(tokens), MOST_ROWS):
             logits.append(self._step(store, tokens[first : first + MOST_ROWS]))
-            seen.append(self.probe.take_attention())
-        for layer in seen[0]:
-            self.probe.attention(layer, *stacked([part[layer] for part in seen]))
+            passes.add()
+        passes.give_back()
         return torch.cat(logits) if all_logits else logits[-1][-1:]
 
     def _step(self, store: Store, tokens: Sequence[int]) -> Tensor:

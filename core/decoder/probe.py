@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-# Weights, positions of keys and mass, as `Probe.attention` takes them.
+# Weights, positions of keys and mass, as `Probe.attention` takes them; experts, weights and count, as `Probe.route` does.
 Shown = tuple["np.ndarray", "np.ndarray", "np.ndarray | None"]
+Routes = tuple["np.ndarray", "np.ndarray", int]
 
 
 class Probe:
@@ -28,7 +29,7 @@ class Probe:
         self._phases: dict[str, float] = defaultdict(float)
         self._last = perf_counter()
         self._attention: dict[int, Shown] = {}
-        self._routes: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+        self._routes: dict[int, Routes] = {}
 
     def start(self) -> None:
         """Begin a pass: time before now is charged to nobody."""
@@ -65,6 +66,6 @@ class Probe:
         taken, self._attention = self._attention, {}
         return taken
 
-    def take_routing(self) -> dict[int, tuple[np.ndarray, np.ndarray, int]]:
+    def take_routing(self) -> dict[int, Routes]:
         taken, self._routes = self._routes, {}
         return taken

@@ -22,13 +22,14 @@ from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import expansions_of, layout_of, sites_of
 from core.engine.backend import Backend, Progress, Session
+from core.engine.passes import MOST_VERIFIED, Passes
 from core.engine.planned import Planned
 from core.events import CacheChanged
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
 from core.weights.store import Stored
 
-_FUSED_ROWS = 64  # up to here passes of a few rows through packed weights beat unpacking them
+_FEW_ROWS = MOST_VERIFIED  # up to about here passes of a few rows through packed weights beat unpacking them
 
 
 class LocalBackend(Backend):
@@ -84,26 +85,44 @@ class LocalSession(Session):
         self.fused, self.prompt = fused, prompt
         self.rewindable = context.rewindable
         self._all: list[int] = []  # every token fed, for the passes of a cache that keeps nothing
+        self._prompt_length = 0  # where it was told before the first pass
 
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
-        logits = self._logits(tokens, all_logits)
+        verifies = all_logits and self._all and 1 < len(tokens) <= _FEW_ROWS
+        logits = self._one_by_one(tokens) if verifies and not self._alike(len(tokens)) else self._logits(tokens, all_logits)
         self.context.cache.note(self._all)
         return logits
+
+    def _alike(self, rows: int) -> bool:
+        """Whether a pass of so many rows computes each as it would alone, bit for bit."""
+        if self.fused is None or isinstance(self.context.cache, Off):
+            return False
+        return self.fused.alike(self.context, rows, self.probe)
+
+    def _one_by_one(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of every token. Torch rounds a row otherwise beside others, and verifying drafts must change nothing."""
+        logits, passes = [], Passes(self.probe)
+        for token in tokens:
+            logits.append(self._logits([token], True))
+            passes.add()
+        passes.give_back()
+        return torch.cat(logits)
 
     def _logits(self, tokens: Sequence[int], all_logits: bool) -> torch.Tensor:
         self._all.extend(tokens)
         fed = torch.tensor(self._all if isinstance(self.context.cache, Off) else tokens)
         with torch.inference_mode():
-            if self.fused is not None and len(fed) <= _FUSED_ROWS:
+            few = self._few(len(tokens), len(fed))
+            if few and self.fused is not None:
                 return self.fused.forward(fed, self.context, self.probe, len(tokens) if all_logits else 1)
-            hidden = self._hidden(fed)
+            hidden = (self.decoder if few or self.prompt is None else self.prompt).forward(fed, self.context, self.probe)
             return self.decoder.logits(hidden[-len(tokens) :] if all_logits else hidden[-1:], self.probe)
 
-    def _hidden(self, fed: torch.Tensor) -> torch.Tensor:
-        """[T, C] before the head, of many rows or of what has no compiled form."""
-        if self.prompt is not None and len(fed) > _FUSED_ROWS:
-            return self.prompt.forward(fed, self.context, self.probe)
-        return self.decoder.forward(fed, self.context, self.probe)
+    def _few(self, tokens: int, fed: int) -> bool:
+        """Whether a pass takes the way of few rows. The last ones of a long prompt take that of its first ones: so it comes
+        out the same however it was divided, and whatever of it an earlier run had computed."""
+        of_long = len(self._all) - tokens < self._prompt_length > _FEW_ROWS
+        return fed <= _FEW_ROWS and not of_long
 
     def held(self, step: int) -> CacheChanged:
         cache = self.context.cache
@@ -117,6 +136,7 @@ class LocalSession(Session):
         return len(self._all)
 
     def adopt(self, prompt: Sequence[int]) -> int:
+        self._prompt_length = len(prompt)
         if not self.context.is_plain:  # attention with a state of its own must see every token
             return 0
         self._all = list(prompt[: self.context.cache.adopt(prompt)])

@@ -85,6 +85,11 @@ class Fused:
         context.advance(len(tokens))
         return self.decoder.finished(torch.from_numpy(logits)[:, : self.decoder.head.out_features])
 
+    def alike(self, context: Context, rows: int, probe: Probe) -> bool:
+        """Whether a pass of so many rows leaves nothing to torch, and so computes each row as it would alone."""
+        inside, slots = inside_of(context, rows, probe)
+        return slots is not None and None not in inside and not self.table.layers["feeds_outside"].any()
+
     def _pass(self, run: _Run, room: Room, job: np.ndarray, context: Context, rows: Rows) -> None:
         """Thread 0 comes back wherever a layer is computed outside; the time inside is shared among phases by its clock."""
         model, address, seconds = run.model.ctypes.data, job.ctypes.data, 0.0
