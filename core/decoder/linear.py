@@ -128,10 +128,13 @@ class Joined(Linear):
 
     @property
     def many_dtype(self) -> torch.dtype | None:
-        return widest([linear.many_dtype for linear in self.linears])
+        """The narrowest of the parts': those that it would round take their own."""
+        dtypes = [linear.many_dtype for linear in self.linears]
+        return torch.bfloat16 if torch.bfloat16 in dtypes and None not in dtypes else widest(dtypes)
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([linear.many(x) for linear in self.linears], dim=-1)
+        parts = [linear.many(x.to(widest([x.dtype, linear.many_dtype]))).to(x.dtype) for linear in self.linears]
+        return torch.cat(parts, dim=-1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.cat([linear(x) for linear in self.linears], dim=-1)

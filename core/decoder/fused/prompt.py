@@ -121,12 +121,15 @@ class Prompt:
         attention, count = self.decoder.blocks[layer].attention, len(rows.positions)
         qkv, site = attention.qkv.many(h)[:count], context.mechanisms[layer].site
         if reach is None or slots is None:
-            k, v = torch.empty(2, attention.kv_heads, count, self.decoder.traits.head_size, dtype=self.dtype)
-            q = self._placed(attention, qkv, k, v, 0, context.length)[:, :count].transpose(0, 1)
-            y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
+            y = self._attended_outside(layer, attention, qkv, context, rows).to(self.dtype)
             return attention.out.many(y.flatten(1))
         keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
-        q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+        if attention.latent is None:
+            q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+        else:
+            q = self._placed(attention, qkv, *self._no_keys(), 0, context.length)
+            slots.buffers.write(layer, slots.first, *attention.parted(_latents(attention, qkv)))
+            keys, values = self._expanded(attention, keys[0, :end], values[0, :end])
         if sides is None:
             kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
             y = self._attended(q, count, kv, reach & context.cache.reach, site)
@@ -134,6 +137,33 @@ class Prompt:
         else:
             y = _attended_sides(q, count, *sides.fill(layer, self.crew.share), sides.edges, site)
         return attention.out.many(y.flatten(1))
+
+    def _attended_outside(self, layer: int, attention: Attention, qkv: Tensor, context: Context, rows: Rows) -> Tensor:
+        """Attention [T, H, D] float32 by the layer's mechanism."""
+        count, position = len(qkv), context.length
+        if attention.latent is None:
+            k, v = torch.empty(2, attention.kv_heads, count, self.decoder.traits.head_size, dtype=self.dtype)
+            q = self._placed(attention, qkv, k, v, 0, position)
+            k, v = k.transpose(0, 1).float(), v.transpose(0, 1).float()
+        else:
+            q = self._placed(attention, qkv, *self._no_keys(), 0, position)
+            k, v = attention.parted(_latents(attention, qkv))
+        return context.attend(layer, q[:, :count].transpose(0, 1).float(), k, v, rows)
+
+    def _no_keys(self) -> Tensor:
+        """Keys and values of no head."""
+        return torch.empty(2, 0, 0, self.decoder.traits.head_size, dtype=self.dtype)
+
+    def _expanded(self, attention: Attention, *parts: Tensor) -> Tensor:
+        """Keys and values [2, G, S, D] of latents in two parts [S, r] of positions 0, 1, …"""
+        assert attention.latent is not None
+        wide = attention.latent.expand.many(torch.cat(parts, dim=1).to(self.dtype))
+        held = torch.empty(2, attention.kv_heads, len(wide), self.decoder.traits.head_size, dtype=self.dtype)
+        cos, sin = _rotations(attention.rope, 0, len(wide))
+        keys, values, queries = _array(held[0]), _array(held[1]), _array(self._no_keys()[0])
+        arrays = _array(wide), _bias(attention.latent.expand), _NONE, _weight(attention.k_norm), self._eps, cos, sin
+        self.crew.share(len(wide), lambda first, last: self._kernels.place_rows(*arrays, queries, keys, values, 0, first, last))
+        return held
 
     def _attended(self, queries: Tensor, count: int, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
         """Attention [P or T, H, D] of queries [H, P, D], of which T = `count` count."""
@@ -150,10 +180,9 @@ class Prompt:
         T, size = len(qkv), self.decoder.traits.head_size
         queries = torch.empty(attention.query_heads, self._padded(T), size, dtype=self.dtype)
         norms = _weight(attention.q_norm), _weight(attention.k_norm)
-        bias = _NONE if attention.qkv.bias is None else attention.qkv.bias.float().numpy()
         cos, sin = _rotations(attention.rope, position, T)
         held = _array(keys), _array(values)
-        arrays = (_array(qkv), bias, *norms, self._eps, cos, sin, _array(queries), *held, slot)
+        arrays = (_array(qkv), _bias(attention.qkv), *norms, self._eps, cos, sin, _array(queries), *held, slot)
         self.crew.share(T, lambda first, last: self._kernels.place_rows(*arrays, first, last))
         return queries
 
@@ -181,6 +210,16 @@ def _linears(block: Block) -> tuple[Linear, ...]:
         return linears_of(block)
     split = split_of(block)
     return block.attention.qkv, block.attention.out, *(() if split is None else (*split.gate_ups, split.down))
+
+
+def _latents(attention: Attention, qkv: Tensor) -> Tensor:
+    """Latents [T, r] float32, which follow the queries of each row."""
+    assert attention.qkv.bias is not None
+    return (qkv.float() + attention.qkv.bias.float())[:, attention.out.in_features :]
+
+
+def _bias(linear: Linear) -> np.ndarray:
+    return _NONE if linear.bias is None else linear.bias.float().numpy()
 
 
 def _weight(norm: RmsNorm | None) -> np.ndarray:

@@ -17,13 +17,19 @@ PART = np.dtype(_integers("function codes scales offsets groups units blocks fir
 # summaries and what follows it: what `Blocks` holds, where rows choose what is listed, else 0. records: of coded blocks.
 # attends_outside and feeds_outside: whether Python computes its attention, its feed-forward. experts: 0 of a dense block; else
 # each part of gate_up is an expert, of which a row takes `used`, router float32 [E, C], router_bias [E], and neurons int64
-# [E, per_expert], the places of the neurons of each.
+# [E, per_expert], the places of the neurons of each. latent: the layer's `LATENT`, 0 where it caches keys and values.
 LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window listed biases q_norm k_norm")
     + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
-    + _integers("summaries summary_room block best first_blocks local_blocks bounds")
+    + _integers("summaries summary_room block best first_blocks local_blocks bounds latent")
 )
 NO_WINDOW = 1 << 60
+
+# A layer that caches latents, of `first` and `second` numbers, which `width` numbers have room for. Addresses of kernels:
+# products and turn make keys of latents, see core/attention/latent_kernel.py; scores of these, mix and join for latents in
+# the place of values; expand adds a mixed latent's values, as `mix` of [width, D]. Of matrices of each KV head: for keys, as
+# `products` takes them, and for values, key_size and value_size bytes each; means float32 [2 · G, D].
+LATENT = np.dtype(_integers("first second width products turn scores mix join expand keys key_size values value_size means"))
 
 # Rows of `norms` for each layer.
 BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
@@ -39,7 +45,7 @@ MODEL = np.dtype(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate part_count layer_count width query_heads"
     )
     + _integers("head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
-    + _integers("most_experts most_used")
+    + _integers("most_experts most_used latent_width")
     + _integers(
         "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"
         " norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"

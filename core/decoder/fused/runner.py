@@ -122,7 +122,7 @@ class Fused:
             if feeds:
                 room.output.copy_(block.ffn(room.normed, layer, rows.probe))
             else:
-                room.attended.copy_(context.attend(layer, *room.projected(block.attention.kv_heads), rows))
+                room.attended.copy_(context.attend(layer, *room.projected(block.attention), rows))
         rows.probe.lap("ffn" if feeds else "attention")
 
     def _tell_routes(self, probe: Probe, room: Room) -> None:
@@ -156,9 +156,10 @@ class Fused:
         return run
 
     def _layers(self, inside: tuple[Seen | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
-        layers = self.table.layers.copy()
+        layers, dtype = self.table.layers.copy(), torch.float32 if buffers is None else buffers.keys[0].dtype
         for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
             layers["attends_outside"][index] = reach is None
+            layers["latent"][index] = self.table.latents(dtype).address(index)
             if reach is not None and buffers is not None:
                 layers["keys"][index], layers["values"][index] = buffers.addresses(index)
                 if isinstance(reach, Reach):

@@ -8,11 +8,13 @@ import torch
 from core.attention import few_tiled
 from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
+from core.attention.latent_kernel import padded
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
 from core.decoder.feed_forward import Split
 from core.decoder.fused.form import attends_plainly, experts_of, feeds_plainly, linears_of
 from core.decoder.fused.gate import gate_kernel
+from core.decoder.fused.latents import Latents
 from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Part
 from core.decoder.model import Block, Decoder, RmsNorm
@@ -30,6 +32,8 @@ class Table:
     """
 
     def __init__(self, decoder: Decoder, products: list[list[Part]]) -> None:
+        self._attentions = [block.attention for block in decoder.blocks]
+        self._latents: dict[torch.dtype, Latents] = {}
         self.first = np.cumsum([0, *(len(parts) for parts in products)])
         self.parts = _parts(products)
         self.norms = _norms(decoder)
@@ -53,6 +57,12 @@ class Table:
             model["group"], model["record_size"] = coded.group, coded.nbytes
         return model
 
+    def latents(self, dtype: torch.dtype) -> Latents:
+        """Of the layers that cache them as numbers of `dtype`."""
+        if dtype not in self._latents:
+            self._latents[dtype] = Latents(self._attentions, dtype)
+        return self._latents[dtype]
+
     def _point(self) -> None:
         for name in ("parts", "layers", "norms"):
             self.model[name] = getattr(self, name).ctypes.data
@@ -67,6 +77,7 @@ class Table:
             "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
             "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
             "most_groups": max(1, *self.parts["groups"]),
+            "latent_width": max(padded(attention.rank) for attention in self._attentions),
             "most_experts": self.layers["experts"].max(), "most_used": self.layers["used"].max(),
             "widest": max(traits.width, traits.ffn_width, traits.query_heads * traits.head_size),
         }  # fmt: skip
