@@ -8,21 +8,61 @@ from __future__ import annotations
 
 from functools import cache
 from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.compiled.emitter import F32, LANES, Emitter, Value, constant, lanes_of, number
+from core.compiled.emitter import F32, I16, I32, LANES, Emitter, Value, constant, lanes_of, number, vector
 from core.compiled.jit import register_lanes
 from core.compiled.numbers import read, write
 from core.compiled.tiles import COLUMNS, LINE, SIDE, TILE, Factor, Tiles
 
 RUN = SIDE  # slots
+_AHEAD = 4096  # bytes
 
 
 def padded(rank: int) -> int:
     """Numbers of a latent with those that fill it up."""
     return -(-rank // COLUMNS) * COLUMNS
+
+
+@cache
+def gather_kernel(sizes: tuple[int, int], stored: torch.dtype, dtype: torch.dtype) -> int:
+    """The address of compiled code that puts both parts of latents side by side, and zeros after them.
+
+    Called with addresses: of the first part [count, sizes[0]] and of the second, as numbers of `stored`, and of where they go
+    [count, width], as numbers of `dtype`; and their count.
+    """
+    names = "_".join(map(str, (*sizes, stored.itemsize, dtype.itemsize)))
+    e = Emitter(f"gather_latents_{names}", "first second target count")
+
+    def latent(row: Value, _: list[Value]) -> list[Value]:
+        target = e.at(e.target, row, padded(sum(sizes)) * dtype.itemsize)
+        for base, size, place in ((e.first, sizes[0], 0), (e.second, sizes[1], sizes[0])):
+            source = e.at(base, row, size * stored.itemsize)
+            _copy(e, source, e.at(target, place, dtype.itemsize), size, stored, dtype)
+        for place in range(sum(sizes), padded(sum(sizes))):
+            e.store(constant(_bits(dtype), 0), e.at(target, place, dtype.itemsize), dtype.itemsize)
+        return []
+
+    e.loop(number(0), e.count, [], latent)
+    return e.finish()
+
+
+def _copy(e: Emitter, source: Value, target: Value, size: int, stored: torch.dtype, dtype: torch.dtype) -> None:
+    """A part of a latent, which the step comes to long before memory would have it."""
+    lanes = gcd(size, LINE // dtype.itemsize)
+    for line in range(0, size * stored.itemsize, LINE):
+        e.prefetch(e.b.add(source, number(line + _AHEAD)))
+    for column in range(0, size, lanes):
+        at = e.at(source, column, stored.itemsize)
+        value = e.load(at, vector(_bits(stored), lanes), stored.itemsize) if stored == dtype else read(e, at, stored, lanes)
+        e.store(value, e.at(target, column, dtype.itemsize), dtype.itemsize)
+
+
+def _bits(dtype: torch.dtype) -> Any:
+    return I16 if dtype == torch.bfloat16 else I32
 
 
 @cache

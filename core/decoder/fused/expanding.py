@@ -6,14 +6,13 @@ are not, so that latents are weighed in their place, and only their sums become 
 
 from __future__ import annotations
 
-import numpy as np
-from numba import carray, njit
+from numba import njit
 
 from core.attention.kernel import CHUNK
 from core.attention.latent_kernel import RUN
 from core.decoder.fused.attention import attend_slots
 from core.decoder.fused.chunks import chunk_of, chunks_of
-from core.decoder.fused.machine import array_at, call, float_to_bits, floats, widen
+from core.decoder.fused.machine import call, float_to_bits, floats
 from core.decoder.fused.placing import latent_of
 from core.decoder.fused.sharing import first_share, next_share
 from core.weights.kernel import MOST_ROWS
@@ -57,36 +56,9 @@ def _begin_of(chunk):
 def _gather(m, p, layer, latent, chunk, target):
     """Both parts of the latents of a chunk in rows of `latent.width`; in float32 where there are no tiles."""
     begin = _begin_of(chunk)
-    for part in range(2):
-        size, column = (latent.second, latent.first) if part else (latent.first, 0)
-        base = (layer.values if part else layer.keys) + (chunk.slot + begin) * size * p.kv_bytes
-        for row in range(chunk.end - begin):
-            place = (begin + row) * latent.width + column
-            if m.lay_queries:
-                source = carray(array_at(base + row * size * 2), size, np.uint16)
-                carray(array_at(target + 2 * place), size, np.uint16)[:] = source
-            else:
-                _widen(base + row * size * p.kv_bytes, p.kv_bytes, floats(target + 4 * place, size))
-    _fill_up(m, latent, begin, chunk.end, target)
-
-
-@njit(nogil=True)
-def _widen(source, kv_bytes, target):
-    if kv_bytes == 4:
-        target[:] = floats(source, len(target))
-    else:
-        numbers = carray(array_at(source), len(target), np.uint16)
-        for i in range(len(target)):
-            target[i] = widen(numbers[i])
-
-
-@njit(nogil=True)
-def _fill_up(m, latent, begin, end, target):
-    """Zeros after each latent, which no number in memory is then multiplied with."""
-    used, nbytes = latent.first + latent.second, 2 if m.lay_queries else 4
-    for row in range(begin, end):
-        at = target + nbytes * (row * latent.width + used)
-        carray(array_at(at), nbytes * (latent.width - used), np.uint8)[:] = 0
+    slot, at = chunk.slot + begin, target + begin * latent.width * (2 if m.lay_queries else 4)
+    first, second = latent.first * p.kv_bytes, latent.second * p.kv_bytes
+    call(latent.gather, (layer.keys + slot * first, layer.values + slot * second, at, chunk.end - begin))
 
 
 @njit(nogil=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.attention import few_tiled
 from core.attention.kernel import join_kernel, mix_kernel, scores_kernel
-from core.attention.latent_kernel import as_tiles, padded, tiled_products, turn_kernel
+from core.attention.latent_kernel import as_tiles, gather_kernel, padded, tiled_products, turn_kernel
 from core.decoder.fused.records import LATENT
 from core.decoder.model import Attention, Latent
 
@@ -35,6 +35,7 @@ class Latents:
         transposed = values.transpose(1, 2).contiguous()
         record["first"], record["second"] = latent.sizes
         record["width"], record["join"] = width, join_kernel(width)
+        record["gather"] = gather_kernel(latent.sizes, self.dtype, numbers)
         record["products"] = tiled_products(size, width) if tiled else mix_kernel(size, self.dtype)
         record["turn"] = _turn(attention, size, numbers)
         record["scores"] = few_tiled.scores_kernel(size) if tiled else scores_kernel(size, numbers)
