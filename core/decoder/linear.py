@@ -133,7 +133,8 @@ class Joined(Linear):
         return torch.bfloat16 if torch.bfloat16 in dtypes and None not in dtypes else widest(dtypes)
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        parts = [linear.many(x.to(widest([x.dtype, linear.many_dtype]))).to(x.dtype) for linear in self.linears]
+        dtypes = [torch.promote_types(x.dtype, linear.many_dtype or x.dtype) for linear in self.linears]
+        parts = [linear.many(x.to(dtype)).to(x.dtype) for linear, dtype in zip(self.linears, dtypes, strict=True)]
         return torch.cat(parts, dim=-1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

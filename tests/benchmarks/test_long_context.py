@@ -1,5 +1,5 @@
 """Steps after thousands of tokens: as long as after 128 with linear attention, shorter with a window or a sparse pattern than
-with full attention; and steps with fewer experts.
+with full attention; and steps with fewer experts, or with latents in the cache.
 
 What is compared is measured in turns in one run.
 """
@@ -46,6 +46,12 @@ def test_that_sparse_patterns_and_chosen_blocks_decode_faster_than_full_attentio
     told = ", ".join(f"{name} {1000 * each:.2f} ms, {full / each:.2f}" for name, each in zip(names[1:], others, strict=True))
     print(f"\nafter {HALF_LONG} tokens, full attention {1000 * full:.2f} ms a step; times as fast: {told}")
     assert min(full / each for each in others) >= 1.2
+
+
+def test_that_latents_decode_about_as_fast_as_keys_and_values() -> None:
+    full, latent = medians([session_after(512, name) for name in ("heads.name=as_trained", "heads.name=latent_kv")])
+    print(f"\nafter 512 tokens, {1000 * full:.2f} ms a step; latent_kv {1000 * latent:.2f}, {latent / full:.2f} times that")
+    assert latent / full < 1.8
 
 
 def test_that_fewer_experts_take_no_longer_than_the_dense_block() -> None:

@@ -127,8 +127,8 @@ class Prompt:
         if attention.latent is None:
             q = self._placed(attention, qkv, keys, values, slots.first, context.length)
         else:
-            q = self._placed(attention, qkv, *self._no_keys(), 0, context.length)
-            slots.buffers.write(layer, slots.first, *attention.parted(_latents(attention, qkv)))
+            q, *latents = self._placed_latents(attention, qkv, context.length)
+            slots.buffers.write(layer, slots.first, *latents)
             keys, values = self._expanded(attention, keys[0, :end], values[0, :end])
         if sides is None:
             kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
@@ -146,24 +146,32 @@ class Prompt:
             q = self._placed(attention, qkv, k, v, 0, position)
             k, v = k.transpose(0, 1).float(), v.transpose(0, 1).float()
         else:
-            q = self._placed(attention, qkv, *self._no_keys(), 0, position)
-            k, v = attention.parted(_latents(attention, qkv))
+            q, k, v = self._placed_latents(attention, qkv, position)
         return context.attend(layer, q[:, :count].transpose(0, 1).float(), k, v, rows)
 
-    def _no_keys(self) -> Tensor:
-        """Keys and values of no head."""
-        return torch.empty(2, 0, 0, self.decoder.traits.head_size, dtype=self.dtype)
+    def _no_heads(self) -> Tensor:
+        """Queries, or keys, or values [0, 0, D]."""
+        return torch.empty(0, 0, self.decoder.traits.head_size, dtype=self.dtype)
 
-    def _expanded(self, attention: Attention, *parts: Tensor) -> Tensor:
-        """Keys and values [2, G, S, D] of latents in two parts [S, r] of positions 0, 1, …"""
+    def _placed_latents(self, attention: Attention, qkv: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [H, P, D], rows padded, and the parts of latents [T, 1, r] float32, which follow the queries of each row."""
+        assert attention.qkv.bias is not None
+        queries, first = (
+            self._placed(attention, qkv, self._no_heads(), self._no_heads(), 0, position),
+            attention.out.in_features,
+        )
+        return queries, *attention.parted(qkv[:, first:].float() + attention.qkv.bias[first:].float())
+
+    def _expanded(self, attention: Attention, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [G, S, D] of latents in two parts [S, r] of positions 0, 1, …, for this pass alone."""
         assert attention.latent is not None
         wide = attention.latent.expand.many(torch.cat(parts, dim=1).to(self.dtype))
         held = torch.empty(2, attention.kv_heads, len(wide), self.decoder.traits.head_size, dtype=self.dtype)
         cos, sin = _rotations(attention.rope, 0, len(wide))
-        keys, values, queries = _array(held[0]), _array(held[1]), _array(self._no_keys()[0])
+        queries, keys, values = _array(self._no_heads()), _array(held[0]), _array(held[1])
         arrays = _array(wide), _bias(attention.latent.expand), _NONE, _weight(attention.k_norm), self._eps, cos, sin
         self.crew.share(len(wide), lambda first, last: self._kernels.place_rows(*arrays, queries, keys, values, 0, first, last))
-        return held
+        return held[0], held[1]
 
     def _attended(self, queries: Tensor, count: int, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
         """Attention [P or T, H, D] of queries [H, P, D], of which T = `count` count."""
@@ -210,12 +218,6 @@ def _linears(block: Block) -> tuple[Linear, ...]:
         return linears_of(block)
     split = split_of(block)
     return block.attention.qkv, block.attention.out, *(() if split is None else (*split.gate_ups, split.down))
-
-
-def _latents(attention: Attention, qkv: Tensor) -> Tensor:
-    """Latents [T, r] float32, which follow the queries of each row."""
-    assert attention.qkv.bias is not None
-    return (qkv.float() + attention.qkv.bias.float())[:, attention.out.in_features :]
 
 
 def _bias(linear: Linear) -> np.ndarray:
