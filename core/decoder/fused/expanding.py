@@ -64,7 +64,7 @@ def _gather(m, p, layer, latent, chunk, target):
 @njit(nogil=True)
 def _expand(m, layer, latent, chunk, head, kept):
     """The keys of one head for a chunk of latents; returns their address, after room for all latents and a run of products."""
-    size, matrix, nbytes = m.head_size, latent.keys + head * latent.key_size, 2 if m.lay_queries else 4
+    size, matrix, nbytes = m.head_size, latent.keys + head * latent.matrix_size, 2 if m.lay_queries else 4
     products = kept + CHUNK * latent.width * nbytes
     keys = products + 4 * RUN * size
     for slot in range(_begin_of(chunk), chunk.end, RUN):
@@ -97,5 +97,5 @@ def join_latents(m, p, layer, first_row, rows, thread):
             target = joined + 4 * query * latent.width
             call(latent.join, (sums, 4 * lines * latent.width, stats, 8 * lines, count, target))
             floats(out + 4 * query * size, size)[:] = floats(latent.means + 4 * (layer.kv_heads + head) * size, size)
-        matrix = latent.values + head * latent.value_size
+        matrix = latent.values + head * latent.matrix_size
         call(latent.expand, (matrix, joined, shared, latent.width, out, 0, latent.width))

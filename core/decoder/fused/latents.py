@@ -43,7 +43,7 @@ class Latents:
         record["expand"] = mix_kernel(size, self.dtype)
         record["keys"] = self._address(as_tiles(keys) if tiled else keys.transpose(1, 2).contiguous())
         record["values"], record["means"] = self._address(transposed), self._address(_means(latent))
-        record["key_size"] = record["value_size"] = size * width * self.dtype.itemsize
+        record["matrix_size"] = size * width * self.dtype.itemsize
 
     def _address(self, tensor: Tensor) -> int:
         self._kept.append(tensor)

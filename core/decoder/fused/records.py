@@ -26,12 +26,10 @@ LAYER = np.dtype(
 NO_WINDOW = 1 << 60
 
 # A layer that caches latents, of `first` and `second` numbers, which `width` numbers have room for. Addresses of kernels:
-# gather, products and turn make keys of latents, see core/attention/latent_kernel.py; scores of these, mix and join for latents in
-# the place of values; expand adds a mixed latent's values, as `mix` of [width, D]. Of matrices of each KV head: for keys, as
-# `products` takes them, and for values, key_size and value_size bytes each; means float32 [2 · G, D].
-LATENT = np.dtype(
-    _integers("first second width gather products turn scores mix join expand keys key_size values value_size means")
-)
+# gather, products and turn make keys of latents, see core/attention/latent_kernel.py; scores of these, mix and join of latents
+# in the place of values; expand adds the values of mixed latents, as `mix` of a matrix [width, D]. Of matrices of each KV head,
+# of matrix_size bytes: keys, as `products` takes them, and values; means float32 [2 · G, D].
+LATENT = np.dtype(_integers("first second width gather products turn scores mix join expand keys values matrix_size means"))
 
 # Rows of `norms` for each layer.
 BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
