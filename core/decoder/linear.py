@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,6 +34,20 @@ def quick_dtype() -> torch.dtype:
     """The number format in which this processor multiplies many rows fastest: bfloat16 or float32."""
     quick = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if quick else torch.float32
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on this thread alone, for what is small between compiled products.
+
+    Its other threads stay awake for a while after each call, in the way of those that compiled products use.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def widest(dtypes: Sequence[torch.dtype | None]) -> torch.dtype | None:
@@ -133,9 +148,15 @@ class Joined(Linear):
         return torch.bfloat16 if torch.bfloat16 in dtypes and None not in dtypes else widest(dtypes)
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        dtypes = [torch.promote_types(x.dtype, linear.many_dtype or x.dtype) for linear in self.linears]
-        parts = [linear.many(x.to(dtype)).to(x.dtype) for linear, dtype in zip(self.linears, dtypes, strict=True)]
-        return torch.cat(parts, dim=-1)
+        small = [isinstance(linear, Dense) for linear in self.linears]
+        alone = nullcontext if all(small) else one_thread
+        parts = []
+        for linear, dense in zip(self.linears, small, strict=True):
+            with alone() if dense else nullcontext():
+                taken = x.to(torch.promote_types(x.dtype, linear.many_dtype or x.dtype))
+                parts.append(linear.many(taken).to(x.dtype))
+        with alone():
+            return torch.cat(parts, dim=-1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.cat([linear(x) for linear in self.linears], dim=-1)

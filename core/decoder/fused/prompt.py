@@ -24,7 +24,7 @@ from core.decoder.feed_forward import Gated, Split, rows_of
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, prompt_inside_of, split_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
 from core.decoder.fused.rows import kernels
-from core.decoder.linear import Linear, widest
+from core.decoder.linear import Linear, one_thread, widest
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
 from core.decoder.rope import RopeTable
@@ -127,9 +127,10 @@ class Prompt:
         if attention.latent is None:
             q = self._placed(attention, qkv, keys, values, slots.first, context.length)
         else:
-            q, *latents = self._placed_latents(attention, qkv, context.length)
-            slots.buffers.write(layer, slots.first, *latents)
-            keys, values = self._expanded(attention, keys[0, :end], values[0, :end])
+            with one_thread():
+                q, *latents = self._placed_latents(attention, qkv, context.length)
+                slots.buffers.write(layer, slots.first, *latents)
+                keys, values = self._expanded(attention, keys[0, :end], values[0, :end])
         if sides is None:
             kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
             y = self._attended(q, count, kv, reach & context.cache.reach, site)
