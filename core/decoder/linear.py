@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 
 import torch
+
+from core.decoder.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,20 @@ class Joined(Linear):
 
     @property
     def many_dtype(self) -> torch.dtype | None:
-        return widest([linear.many_dtype for linear in self.linears])
+        """The narrowest of the parts': those that it would round take their own."""
+        dtypes = [linear.many_dtype for linear in self.linears]
+        return torch.bfloat16 if torch.bfloat16 in dtypes and None not in dtypes else widest(dtypes)
 
     def many(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([linear.many(x) for linear in self.linears], dim=-1)
+        small = [isinstance(linear, Dense) for linear in self.linears]
+        alone = nullcontext if all(small) else one_thread
+        parts = []
+        for linear, dense in zip(self.linears, small, strict=True):
+            with alone() if dense else nullcontext():
+                taken = x.to(torch.promote_types(x.dtype, linear.many_dtype or x.dtype))
+                parts.append(linear.many(taken).to(x.dtype))
+        with alone():
+            return torch.cat(parts, dim=-1)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.cat([linear(x) for linear in self.linears], dim=-1)

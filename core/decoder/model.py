@@ -75,10 +75,15 @@ class Attention:
         """q [T, H, D], k and v [T, G, D] of x [T, C], normed and rotated; the two parts of a latent [T, 1, r] as they are."""
         q, kv = torch.tensor_split(self.qkv(x), [self.out.in_features], dim=-1)
         q = self._rotated(self.headed(q, self.q_norm), positions)
-        if self.latent is not None:
+        return (q, *self._keys_values(kv, positions)) if self.latent is None else (q, *self.parted(kv))
+
+    def parted(self, kv: Tensor) -> tuple[Tensor, Tensor]:
+        """k and v [T, G, D] of what follows the queries of each row, as it is; of a latent its parts [T, 1, r]."""
+        if self.latent is None:
+            k, v = kv.view(len(kv), 2, self.kv_heads, -1).unbind(dim=1)
+        else:
             k, v = torch.split(kv[:, None], list(self.latent.sizes), dim=-1)
-            return q, k, v
-        return q, *self._keys_values(kv, positions)
+        return k, v
 
     def expanded(self, held: KeyValues) -> KeyValues:
         """Keys and values [G, S, D] of latents in two parts [1, S, r], normed and rotated to where they stand."""
@@ -104,6 +109,11 @@ class Attention:
 
     def _rotated(self, x: Tensor, positions: Tensor) -> Tensor:
         return x if self.rope is None else self.rope.rotate(x, positions)
+
+    @property
+    def rank(self) -> int:
+        """Numbers of a latent; 0 where keys and values are cached."""
+        return 0 if self.latent is None else sum(self.latent.sizes)
 
     @property
     def nbytes(self) -> int:

@@ -1,5 +1,5 @@
 """Steps after thousands of tokens: as long as after 128 with linear attention, shorter with a window or a sparse pattern than
-with full attention; and steps with fewer experts.
+with full attention; and steps with fewer experts, or with latents in the cache.
 
 What is compared is measured in turns in one run.
 """
@@ -63,6 +63,12 @@ def test_that_prompts_of_chosen_keys_are_read_at_a_share_of_the_speed_of_full_at
         f"\na prompt of {HALF_LONG} tokens: full attention {HALF_LONG / full:.0f} tok/s, {technique} {HALF_LONG / chosen:.0f}"
     )
     assert chosen / full < 8
+
+
+def test_that_latents_decode_about_as_fast_as_keys_and_values() -> None:
+    full, latent = medians([session_after(512, name) for name in ("heads.name=as_trained", "heads.name=latent_kv")])
+    print(f"\nafter 512 tokens, {1000 * full:.2f} ms a step; latent_kv {1000 * latent:.2f}, {latent / full:.2f} times that")
+    assert latent / full < 1.8
 
 
 def test_that_fewer_experts_take_no_longer_than_the_dense_block() -> None:

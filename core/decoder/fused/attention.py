@@ -43,8 +43,10 @@ def attend_in_chunks(m, p, layer, scores, seen, first_row, rows, thread, place):
             if m.lay_queries and head != laid_head:
                 call(m.lay_queries, (q, queries, laid))
                 laid_head = head
-            chunk = chunk_of(m, chunks, index)
-            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, laid if m.lay_queries else q, queries)
+            chunk, q = chunk_of(m, chunks, index), laid if m.lay_queries else q
+            at = (head * p.capacity + chunk.slot) * m.head_size * p.kv_bytes
+            source = layer.keys + at, layer.values + at, m.scores_kernel, m.mix_kernel, m.head_size
+            attend_slots(m, p, layer, chunk, source, scores, seen, first_row, head, line, q, queries)
         begin, end = next_share(p, place, items, 1)
     if m.lay_queries:
         call(m.close_tiles, ())
@@ -65,13 +67,13 @@ def _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, in
 
 
 @njit(nogil=True)
-def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries):
-    size, (slot, sunk, begin, end) = m.head_size, chunk
-    at = (head * p.capacity + slot) * size * p.kv_bytes
+def attend_slots(m, p, layer, chunk, source, scores, seen, first_row, head, line, q, queries):
+    """A chunk of slots. source: addresses of their keys and values, of what reads them, and the numbers of a value."""
+    (slot, sunk, begin, end), (keys, values, scores_kernel, mix_kernel, size) = chunk, source
     if sunk:
-        call(m.scores_kernel, (layer.keys + at, q, queries, scores, ROOM, 0, sunk))
+        call(scores_kernel, (keys, q, queries, scores, ROOM, 0, sunk))
     if end > begin:
-        call(m.scores_kernel, (layer.keys + at, q, queries, scores, ROOM, begin, end))
+        call(scores_kernel, (keys, q, queries, scores, ROOM, begin, end))
     for query in range(queries):
         row = first_row + query // (m.query_heads // layer.kv_heads)
         own_sunk, own_begin, own_end = seen_of(m, p, layer, chunk, row)
@@ -80,9 +82,9 @@ def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, qu
     sums = p.mixed + 4 * line * size
     floats(sums, queries * size)[:] = 0
     if sunk:
-        call(m.mix_kernel, (layer.values + at, scores, queries, ROOM, sums, 0, sunk))
+        call(mix_kernel, (values, scores, queries, ROOM, sums, 0, sunk))
     if end > begin:
-        call(m.mix_kernel, (layer.values + at, scores, queries, ROOM, sums, begin, end))
+        call(mix_kernel, (values, scores, queries, ROOM, sums, begin, end))
 
 
 @njit(nogil=True)

@@ -25,7 +25,7 @@ Inside = tuple[tuple[Seen | None, ...], Slots | None]
 
 
 def attends_plainly(decoder: Decoder) -> bool:
-    """Whether every layer norms no whole rows of heads, clips nothing, caches no latent, and has biases at q, k and v alone.
+    """Whether every layer norms no whole rows of heads, clips nothing, and has biases at q, k and v alone.
 
     Kernels take the numbers of a head in two halves of two at least.
     """
@@ -34,7 +34,7 @@ def attends_plainly(decoder: Decoder) -> bool:
 
 
 def _is_plain(attention: Attention) -> bool:
-    return not attention.norm_rows and attention.out.bias is None and attention.latent is None
+    return not attention.norm_rows and attention.out.bias is None
 
 
 def feeds_plainly(block: Block) -> bool:
@@ -98,16 +98,28 @@ def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:
 def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     """What is seen in each layer that attends in compiled code, and where its keys and values go; None for other layers.
 
+    Latents are known as they are cached, and where slots are positions.
     Sinks that a layer's own window ends are beyond the compiled mask, what it shows has one position for each slot, and it
     does not know the scores of what it hides, which the attention mass kept is measured by.
     """
-    patterns = [mechanism.reach or mechanism.listed or mechanism.chooses for mechanism in context.mechanisms]
+    layers = zip(context.mechanisms, _latent_layers(context), strict=True)
+    patterns = [mechanism.reach or (None if latent else mechanism.listed or mechanism.chooses) for mechanism, latent in layers]
     inside, slots = _inside_of(context, probe, patterns, partial(context.cache.slots, rows))
     if slots is None or not _is_known(slots.coded):
         return (None,) * len(inside), None
     if not _by_position(slots, context):
-        inside = tuple(pattern if isinstance(pattern, Reach) else None for pattern in inside)
+        inside = tuple(pattern if isinstance(pattern, Reach) else None for pattern in _without_latents(inside, context))
     return inside, slots
+
+
+def _latent_layers(context: Context) -> list[bool]:
+    """Which layers cache latents."""
+    return [store.expand is not None for store in context.stores]
+
+
+def _without_latents(inside: tuple[P | None, ...], context: Context) -> tuple[P | None, ...]:
+    """The same where layers that cache latents attend outside."""
+    return tuple(None if latent else pattern for latent, pattern in zip(_latent_layers(context), inside, strict=True))
 
 
 def _by_position(slots: Slots, context: Context) -> bool:
@@ -126,6 +138,8 @@ def prompt_inside_of(
     inside, slots = _inside_of(context, probe, reaches, partial(context.cache.prompt_slots, rows))
     if slots is None or slots.buffers.keys[0].dtype.itemsize > dtype.itemsize:
         return (None,) * len(inside), None
+    if not _by_position(slots, context):
+        inside = _without_latents(inside, context)
     if slots.coded is not None:
         outside = [bool(one.site.cap) or layer in probe.attention_layers for layer, one in enumerate(context.mechanisms)]
         inside = tuple(None if out else reach for out, reach in zip(outside, inside, strict=True))

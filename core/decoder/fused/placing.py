@@ -6,6 +6,7 @@ import numpy as np
 from numba import carray, njit
 
 from core.decoder.fused.machine import array_at, floats, matrix, narrow
+from core.decoder.fused.records import LATENT
 from core.decoder.fused.vectors import FAST, norm, rotate
 from core.weights.kernel import MOST_ROWS
 
@@ -14,14 +15,17 @@ from core.weights.kernel import MOST_ROWS
 def place_heads(m, p, layer, room, thread):
     """Queries and keys are biased, normed and rotated, keys and values written into the cache.
 
-    For a layer that attends outside, all stay where they are.
+    For a layer that attends outside, all stay where they are. A latent comes after the queries, as if it were one more head.
     """
     size, heads, kv_heads = m.head_size, m.query_heads, layer.kv_heads
     shared = heads // kv_heads
     qkv = matrix(p.qkv, p.rows, m.qkv_width)
-    items = heads + kv_heads
+    items = heads + (1 if layer.latent else kv_heads)
     for head in range(items * thread // p.threads, items * (thread + 1) // p.threads):
         for row in range(p.rows):
+            if head == heads and layer.latent:
+                _place_latent(m, p, layer, row, qkv[row, head * size :])
+                continue
             part = qkv[row, head * size : (head + 1) * size]
             if layer.biases:
                 _add(part, floats(layer.biases + 4 * head * size, size))
@@ -38,6 +42,23 @@ def place_heads(m, p, layer, room, thread):
                 at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
                 _write(key, layer.keys + at, p.kv_bytes)
                 _write(values, layer.values + at, p.kv_bytes)
+
+
+@njit(nogil=True)
+def _place_latent(m, p, layer, row, latent):
+    """Both parts into the cache, as if one were a key and the other a value."""
+    first, second = latent_of(layer).first, latent_of(layer).second
+    latent = latent[: first + second]
+    _add(latent, floats(layer.biases + 4 * m.query_heads * m.head_size, first + second))
+    if not layer.attends_outside:
+        _write(latent[:first], layer.keys + (p.slot + row) * first * p.kv_bytes, p.kv_bytes)
+        _write(latent[first:], layer.values + (p.slot + row) * second * p.kv_bytes, p.kv_bytes)
+
+
+@njit(nogil=True)
+def latent_of(layer):
+    """What the compiled step knows of a layer that caches latents."""
+    return carray(array_at(layer.latent), 1, LATENT)[0]
 
 
 @njit(nogil=True)

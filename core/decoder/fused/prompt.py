@@ -24,11 +24,11 @@ from core.decoder.feed_forward import Gated, Mixture, Split, rows_of
 from core.decoder.fused.form import attends_plainly, feeds_plainly, linears_of, mixture_of, prompt_inside_of, split_of
 from core.decoder.fused.gate import GATE_ARGUMENTS, gate_kernel
 from core.decoder.fused.rows import kernels
-from core.decoder.fused.threads import alone
 from core.decoder.linear import Linear, widest
 from core.decoder.model import Attention, Block, Decoder, RmsNorm
 from core.decoder.probe import Probe
 from core.decoder.rope import RopeTable
+from core.decoder.threads import one_thread
 
 _NONE = np.empty(0, np.float32)
 
@@ -90,14 +90,14 @@ class Prompt:
             return self._mixed(mixture, h, layer, probe, count)
         if split is None:
             return block.ffn(h[:count].float(), layer, probe).to(self.dtype)
-        with alone():
+        with one_thread():
             chosen = split.choose(h[:count].float(), layer, probe)
         return split.down.many(self._inner_of_experts(split, h, chosen))
 
     def _mixed(self, mixture: Mixture, h: Tensor, layer: int, probe: Probe, count: int) -> Tensor:
         """What the experts of a trained mixture give [P, C] float32: one product an expert, of the rows that take it."""
         total = np.zeros(h.shape, np.float32)
-        with alone():
+        with one_thread():
             shares = list(mixture.shares(h[:count].float(), layer, probe))
         for expert, rows, weights in shares:
             given = expert.down.many(self._inner(expert.gate_up, self._taken(h, rows)))
@@ -113,7 +113,7 @@ class Prompt:
 
     def _inner_of_experts(self, split: Split, h: Tensor, chosen: Tensor) -> Tensor:
         """Activations [P, F] of the experts [T, K] that each row has chosen; those of others are 0."""
-        with alone():
+        with one_thread():
             inner = torch.zeros(len(h), split.down.in_features, dtype=self.dtype)
         for expert in torch.unique(chosen).tolist():
             rows = rows_of(expert, chosen)
@@ -142,12 +142,16 @@ class Prompt:
         attention, count = self.decoder.blocks[layer].attention, len(rows.positions)
         qkv, site = attention.qkv.many(h)[:count], context.mechanisms[layer].site
         if reach is None or slots is None:
-            k, v = torch.empty(2, attention.kv_heads, count, self.decoder.traits.head_size, dtype=self.dtype)
-            q = self._placed(attention, qkv, k, v, 0, context.length)[:, :count].transpose(0, 1)
-            y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
+            y = self._attended_outside(layer, attention, qkv, context, rows).to(self.dtype)
             return attention.out.many(y.flatten(1))
         keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
-        q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+        if attention.latent is None:
+            q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+        else:
+            with one_thread():
+                q, *latents = self._placed_latents(attention, qkv, context.length)
+                slots.buffers.write(layer, slots.first, *latents)
+                keys, values = self._expanded(attention, keys[0, :end], values[0, :end])
         if sides is None:
             kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
             y = self._attended(q, count, kv, reach & context.cache.reach, site)
@@ -155,6 +159,41 @@ class Prompt:
         else:
             y = _attended_sides(q, count, *sides.fill(layer, self.crew.share), sides.edges, site)
         return attention.out.many(y.flatten(1))
+
+    def _attended_outside(self, layer: int, attention: Attention, qkv: Tensor, context: Context, rows: Rows) -> Tensor:
+        """Attention [T, H, D] float32 by the layer's mechanism."""
+        count, position = len(qkv), context.length
+        if attention.latent is None:
+            k, v = torch.empty(2, attention.kv_heads, count, self.decoder.traits.head_size, dtype=self.dtype)
+            q = self._placed(attention, qkv, k, v, 0, position)
+            k, v = k.transpose(0, 1).float(), v.transpose(0, 1).float()
+        else:
+            q, k, v = self._placed_latents(attention, qkv, position)
+        return context.attend(layer, q[:, :count].transpose(0, 1).float(), k, v, rows)
+
+    def _no_heads(self) -> Tensor:
+        """Queries, or keys, or values [0, 0, D]."""
+        return torch.empty(0, 0, self.decoder.traits.head_size, dtype=self.dtype)
+
+    def _placed_latents(self, attention: Attention, qkv: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [H, P, D], rows padded, and the parts of latents [T, 1, r] float32, which follow the queries of each row."""
+        assert attention.qkv.bias is not None
+        queries, first = (
+            self._placed(attention, qkv, self._no_heads(), self._no_heads(), 0, position),
+            attention.out.in_features,
+        )
+        return queries, *attention.parted(qkv[:, first:].float() + attention.qkv.bias[first:].float())
+
+    def _expanded(self, attention: Attention, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [G, S, D] of latents in two parts [S, r] of positions 0, 1, …, for this pass alone."""
+        assert attention.latent is not None
+        wide = attention.latent.expand.many(torch.cat(parts, dim=1).to(self.dtype))
+        held = torch.empty(2, attention.kv_heads, len(wide), self.decoder.traits.head_size, dtype=self.dtype)
+        cos, sin = _rotations(attention.rope, 0, len(wide))
+        queries, keys, values = _array(self._no_heads()), _array(held[0]), _array(held[1])
+        arrays = _array(wide), _bias(attention.latent.expand), _NONE, _weight(attention.k_norm), self._eps, cos, sin
+        self.crew.share(len(wide), lambda first, last: self._kernels.place_rows(*arrays, queries, keys, values, 0, first, last))
+        return held[0], held[1]
 
     def _attended(self, queries: Tensor, count: int, kv: KeyValues, reach: Reach, site: Site) -> Tensor:
         """Attention [P or T, H, D] of queries [H, P, D], of which T = `count` count."""
@@ -171,10 +210,9 @@ class Prompt:
         T, size = len(qkv), self.decoder.traits.head_size
         queries = torch.empty(attention.query_heads, self._padded(T), size, dtype=self.dtype)
         norms = _weight(attention.q_norm), _weight(attention.k_norm)
-        bias = _NONE if attention.qkv.bias is None else attention.qkv.bias.float().numpy()
         cos, sin = _rotations(attention.rope, position, T)
         held = _array(keys), _array(values)
-        arrays = (_array(qkv), bias, *norms, self._eps, cos, sin, _array(queries), *held, slot)
+        arrays = (_array(qkv), _bias(attention.qkv), *norms, self._eps, cos, sin, _array(queries), *held, slot)
         self.crew.share(T, lambda first, last: self._kernels.place_rows(*arrays, first, last))
         return queries
 
@@ -204,6 +242,10 @@ def _linears(block: Block) -> tuple[Linear, ...]:
     if mixture is not None:
         return *attention, *(linear for expert in mixture.members for linear in (expert.gate_up, expert.down))
     return attention if split is None else (*attention, *split.gate_ups, split.down)
+
+
+def _bias(linear: Linear) -> np.ndarray:
+    return _NONE if linear.bias is None else linear.bias.float().numpy()
 
 
 def _weight(norm: RmsNorm | None) -> np.ndarray:

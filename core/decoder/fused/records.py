@@ -20,15 +20,22 @@ PART = np.dtype(_integers("function codes scales offsets groups units blocks fir
 # each part of gate_up is an expert of `per_expert` neurons, of which a row takes `used`, router float32 [E, C], router_bias
 # [E], and neurons int64 [E, per_expert], the places of the neurons of each. mixes: 1 of a trained mixture, which has a part of
 # down for each expert instead, and weights them; normalises: to one in all. per_shared: neurons of the expert after the last,
-# which every row takes by the last row of the router; 0 where there is none.
+# which every row takes by the last row of the router; 0 where there is none. latent: the layer's `LATENT`, 0 where it caches
+# keys and values.
 LAYER = np.dtype(
     _integers("qkv out gate_up down end keys values records kv_heads cos sin half sinks window listed biases q_norm k_norm")
     + _integers("attends_outside feeds_outside experts used per_expert router router_bias neurons")
     + _integers("mixes normalises per_shared")
     + _integers("lists summaries summary_room block best first_blocks local_blocks bounds highest score_room")
-    + _integers("rotations rounds axes buckets bucket_room nearest")
+    + _integers("rotations rounds axes buckets bucket_room nearest latent")
 )
 NO_WINDOW = 1 << 60
+
+# A layer that caches latents, of `first` and `second` numbers, which `width` numbers have room for. Addresses of kernels:
+# gather, products and turn make keys of latents, see core/attention/latent_kernel.py; scores of these, mix and join of latents
+# in the place of values; expand adds the values of mixed latents, as `mix` of a matrix [width, D]. Of matrices of each KV head,
+# of matrix_size bytes: keys, as `products` takes them, and values; means float32 [2 · G, D].
+LATENT = np.dtype(_integers("first second width gather products turn scores mix join expand keys values matrix_size means"))
 
 # Rows of `norms` for each layer.
 BEFORE_ATTENTION, AFTER_ATTENTION, BEFORE_FFN, AFTER_FFN = range(4)
@@ -45,7 +52,7 @@ MODEL = np.dtype(
         "parts layers norms quantizer scores_kernel softmax mix_kernel join gate choose gather part_count layer_count width"
     )
     + _integers("query_heads head_size ffn_width qkv_width wide_width output_width logits_width most_groups head_part widest")
-    + _integers("most_experts most_used most_lines inner_room taken_width")
+    + _integers("most_experts most_used most_lines inner_room taken_width latent_width")
     + _integers(
         "lay_queries open_tiles close_tiles tiles_config coded_scores coded_mix group record_size"
         " norm_before_attention norm_after_attention norm_before_ffn norm_after_ffn"

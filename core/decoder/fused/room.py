@@ -9,12 +9,14 @@ from torch import Tensor
 from core.attention.coded_kernel import room_nbytes
 from core.attention.few_laid import laid_nbytes
 from core.attention.kernel import CHUNK
+from core.attention.latent_kernel import RUN
 from core.cache.base import Coded, Slots, lines
 from core.decoder.fused.attention import ROOM
 from core.decoder.fused.machine import BROKEN
 from core.decoder.fused.records import COUNTS, PASS
 from core.decoder.fused.routes import routes_size
 from core.decoder.fused.table import Table
+from core.decoder.model import Attention
 from core.weights.kernel import MOST_ROWS
 
 _KEPT = ("private", "capture", "meeting", "claims", "counts", "coded", "routes", "chosen", "shares", "added")
@@ -38,9 +40,9 @@ class Room:
         self.private = np.empty((threads, private_size), np.uint8)
         laid_size = laid_nbytes(self.head_size, self._queries)
         self.laid = lines(threads * laid_size)
-        gathered_size = 4 * CHUNK * self.head_size
+        gathered_size = 4 * (CHUNK * (self.head_size + m["latent_width"]) + RUN * self.head_size)
         self.gathered = lines(threads * gathered_size)
-        self.mixed = np.empty((0, self.heads * MOST_ROWS, self.head_size), np.float32)
+        self.mixed = np.empty((0, self.heads * MOST_ROWS, max(self.head_size, m["latent_width"])), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
         self.seen = np.empty(0, np.float32)
         self.shown = np.zeros((0, self.heads, rows, 0), np.float16)
@@ -97,11 +99,12 @@ class Room:
         self.coded[:] = coded.seen
         self._fill(stored=coded.stored, exact=coded.exact, blocks=coded.blocks.capacity)
 
-    def projected(self, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        """q [T, H, D], k and v [T, G, D] of a layer that attends outside."""
-        heads = torch.from_numpy(self._arrays["qkv"])[:, : (self.heads + 2 * kv_heads) * self.head_size].clone()
-        q, k, v = torch.split(heads.view(self.rows, -1, self.head_size), [self.heads, kv_heads, kv_heads], dim=1)
-        return q, k, v
+    def projected(self, attention: Attention) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, H, D], k and v [T, G, D], or the parts of a latent [T, 1, r], of a layer that attends outside."""
+        qkv = torch.from_numpy(self._arrays["qkv"])[:, : attention.qkv.out_features].clone()
+        q, kv = torch.tensor_split(qkv, [self.heads * self.head_size], dim=1)
+        k, v = attention.parted(kv)
+        return q.view(self.rows, self.heads, self.head_size), k, v
 
     def routed(self, layer: int, used: int) -> np.ndarray:
         """The experts [T, K] that the rows of the last pass have chosen in a layer, highest score first."""

@@ -25,9 +25,9 @@ from core.decoder.fused.records import NO_WINDOW, PHASES
 from core.decoder.fused.room import Room
 from core.decoder.fused.step import step
 from core.decoder.fused.table import Table, table_of
-from core.decoder.fused.threads import alone
 from core.decoder.model import Decoder
 from core.decoder.probe import Probe
+from core.decoder.threads import one_thread
 
 _ALONE = 1 << 22  # bytes
 
@@ -121,7 +121,7 @@ class Fused:
             if feeds:
                 room.output.copy_(block.ffn(room.normed, layer, rows.probe))
             else:
-                room.attended.copy_(context.attend(layer, *room.projected(block.attention.kv_heads), rows))
+                room.attended.copy_(context.attend(layer, *room.projected(block.attention), rows))
         rows.probe.lap("ffn" if feeds else "attention")
 
     def _tell_routes(self, probe: Probe, room: Room) -> None:
@@ -159,9 +159,10 @@ class Fused:
         return run
 
     def _layers(self, inside: tuple[Seen | None, ...], buffers: Buffers | None, blocks: CodedBlocks | None) -> np.ndarray:
-        layers = self.table.layers.copy()
+        layers, dtype = self.table.layers.copy(), torch.float32 if buffers is None else buffers.keys[0].dtype
         for index, (block, reach) in enumerate(zip(self.decoder.blocks, inside, strict=True)):
             layers["attends_outside"][index] = reach is None
+            layers["latent"][index] = self.table.latents(dtype).address(index)
             if reach is not None and buffers is not None:
                 layers["keys"][index], layers["values"][index] = buffers.addresses(index)
                 if isinstance(reach, Reach):
@@ -217,7 +218,7 @@ def _same(places: tuple[list[Tensor] | None, ...], others: tuple[list[Tensor] | 
 
 def _threads_for(nbytes: int) -> AbstractContextManager[None]:
     """One thread of torch where so few bytes are read that waking others takes longer, most of all on a busy machine."""
-    return alone() if nbytes < _ALONE else nullcontext()
+    return one_thread() if nbytes < _ALONE else nullcontext()
 
 
 def _hand_over(probe: Probe, layers: list[int], room: Room, slots: Slots) -> None:

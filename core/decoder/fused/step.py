@@ -14,6 +14,7 @@ from core.decoder.fused import attention
 from core.decoder.fused.bucketing import choose_by_buckets, fill_buckets
 from core.decoder.fused.choosing import choose, summarize
 from core.decoder.fused.chunks import chunks_of
+from core.decoder.fused.expanding import attend_to_latents, join_latents
 from core.decoder.fused.experts import feed_experts
 from core.decoder.fused.listed import attend_to_lists, chunks_of_lists
 from core.decoder.fused.machine import array_at, call, floats, matrix, ticks
@@ -78,14 +79,22 @@ def _attend(m, p, own, layer, index):
         if row:
             meet(p, own)
         place = m.part_count + row * m.layer_count + index
-        attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread, place)
-        meet(p, own)
-        attention.join_chunks(m, p, layer, chunks_of(m, p, layer, row, rows).total, row, rows, own.h)
+        if layer.latent:
+            attend_to_latents(m, p, layer, own.scores, seen, row, rows, own.thread, place)
+            meet(p, own)
+            join_latents(m, p, layer, row, rows, own.thread)
+        else:
+            attention.attend_in_chunks(m, p, layer, own.scores, seen, row, rows, own.thread, place)
+            meet(p, own)
+            attention.join_chunks(m, p, layer, chunks_of(m, p, layer, row, rows).total, row, rows, own.h)
         if seen >= 0:
             charge(own, ATTENTION)
             attention.show_weights(m, p, layer, seen, row, rows, own.thread)
             charge(own, CAPTURE)
-    return own.h
+    if not layer.latent:
+        return own.h
+    meet(p, own)
+    return p.queries
 
 
 @njit(nogil=True)

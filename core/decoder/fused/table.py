@@ -9,12 +9,14 @@ from core.attention import few_tiled
 from core.attention.coded_kernel import coded_mix_kernel, coded_scores_kernel
 from core.attention.highest import highest_kernel
 from core.attention.kernel import gather_kernel, join_kernel, mix_kernel, scores_kernel
+from core.attention.latent_kernel import padded
 from core.attention.softmax_kernel import softmax_kernel
 from core.cache.coded import CodedForm
 from core.compiled.emitter import LANES
 from core.decoder.feed_forward import Mixture, Split
 from core.decoder.fused.form import attends_plainly, experts_of, feeds_plainly, linears_of, members_of
 from core.decoder.fused.gate import gate_kernel
+from core.decoder.fused.latents import Latents
 from core.decoder.fused.records import LAYER, MODEL, PART
 from core.decoder.linear import Part
 from core.decoder.model import Block, Decoder, RmsNorm
@@ -33,6 +35,8 @@ class Table:
     """
 
     def __init__(self, decoder: Decoder, products: list[list[Stack]]) -> None:
+        self._attentions = [block.attention for block in decoder.blocks]
+        self._latents: dict[torch.dtype, Latents] = {}
         self.first = np.cumsum([0, *(sum(map(len, stacks)) for stacks in products)])
         self.parts = _parts([stack for stacks in products for stack in stacks])
         self.norms = _norms(decoder)
@@ -57,6 +61,12 @@ class Table:
             model["group"], model["record_size"] = coded.group, coded.nbytes
         return model
 
+    def latents(self, dtype: torch.dtype) -> Latents:
+        """Of the layers that cache them as numbers of `dtype`."""
+        if dtype not in self._latents:
+            self._latents[dtype] = Latents(self._attentions, dtype)
+        return self._latents[dtype]
+
     def _point(self) -> None:
         for name in ("parts", "layers", "norms"):
             self.model[name] = getattr(self, name).ctypes.data
@@ -71,6 +81,7 @@ class Table:
             "head_size": traits.head_size, "ffn_width": traits.ffn_width, "qkv_width": qkv, "wide_width": wide,
             "output_width": max(out, down), "logits_width": widths[-1], "head_part": self.first[4 * L],
             "most_groups": self.parts["groups"].max(initial=1),
+            "latent_width": max(padded(attention.rank) for attention in self._attentions),
             "most_experts": self.layers["experts"].max(), "most_used": self.layers["used"].max(),
             "widest": max(
                 traits.width, traits.ffn_width, traits.query_heads * traits.head_size, *self.layers["per_expert"],

@@ -22,7 +22,7 @@ from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
 from core.decoder.plan import Computed, GatedPlan, LayerPlan, Plan
 from core.decoder.probe import Probe
-from core.decoder.sites import layout_of, softmax_over
+from core.decoder.sites import expansions_of, layout_of, softmax_over
 from core.decoder.traits import Traits, traits_of
 from core.engine.local import LocalSession
 from core.technique import NoOptions
@@ -103,10 +103,11 @@ def session_over(
     cache: type[Cache] = Dynamic,
     options: object = None,
     probe: Probe | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> LocalSession:
     """One attention mechanism for each layer, of the sites for TOKENS tokens; without `compiled`, plain torch."""
-    layout = layout_of(decoder, mechanisms, TOKENS, torch.float32)
-    context = Context(cache(options or NoOptions(), layout), mechanisms)
+    layout = layout_of(decoder, mechanisms, TOKENS, dtype)
+    context = Context(cache(options or NoOptions(), layout), mechanisms, expansions_of(decoder))
     return LocalSession(decoder, context, probe or Probe(), Fused.of(decoder) if compiled else None)
 
 

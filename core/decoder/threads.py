@@ -1,4 +1,4 @@
-"""How many threads torch takes between what the crew computes."""
+"""How many threads torch takes between compiled products."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """One thread: others that torch wakes wait for more by spinning, and keep cores from the crew."""
+def one_thread() -> Iterator[None]:
+    """Torch on this thread alone: others that it wakes stay awake after each call, and keep cores from the crew."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
