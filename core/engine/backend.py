@@ -35,6 +35,10 @@ class Session(ABC):
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
         """Feed `tokens`; logits [n, V] float32 of the last token (n = 1), or of every one (n = len(tokens))."""
 
+    def alike(self, rows: int) -> bool:
+        """Whether a pass of so many rows computes each as it would alone, so that drafts may be verified together."""
+        return True
+
     def adopt(self, prompt: Sequence[int]) -> int:
         """Before the first pass: take over the beginning of `prompt` from an earlier run; how many tokens need not be fed."""
         return 0

@@ -147,7 +147,7 @@ def _finished(generation: Generation, prepared: Prepared, peak: Peak) -> RunFini
     backend, kv = prepared.backend, generation.session.kv_bytes
     memory = Memory(backend.weight_bytes, kv, peak.working(kv), 0, peak.bytes(), backend.memory_budget())
     assert generation.reason is not None
-    step_bytes = backend.pass_bytes + generation.kv_read / max(1, len(generation.steps) - 1)
+    step_bytes = (backend.pass_bytes * generation.passes + generation.kv_read) / max(1, len(generation.steps) - 1)
     cost = Cost(memory, prepared.seconds * 1000, step_bytes, backend.bandwidth())
     numbers = metrics(generation.steps, generation.rounds, generation.prompt, cost, generation.adopted)
     return RunFinished(generation.reason, generation.stream.text, numbers, memory)

@@ -22,7 +22,7 @@ from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import expansions_of, layout_of, sites_of
 from core.engine.backend import Backend, Progress, Session
-from core.engine.passes import MOST_VERIFIED, Passes
+from core.engine.passes import MOST_VERIFIED
 from core.engine.planned import Planned
 from core.events import CacheChanged
 from core.models.info import ModelInfo
@@ -88,25 +88,15 @@ class LocalSession(Session):
         self._prompt_length = 0  # where it was told before the first pass
 
     def forward(self, tokens: Sequence[int], all_logits: bool = False) -> torch.Tensor:
-        verifies = all_logits and self._all and 1 < len(tokens) <= _FEW_ROWS
-        logits = self._one_by_one(tokens) if verifies and not self._alike(len(tokens)) else self._logits(tokens, all_logits)
+        logits = self._logits(tokens, all_logits)
         self.context.cache.note(self._all)
         return logits
 
-    def _alike(self, rows: int) -> bool:
-        """Whether a pass of so many rows computes each as it would alone, bit for bit."""
+    def alike(self, rows: int) -> bool:
+        """What is left to torch rounds a row otherwise beside others."""
         if self.fused is None or isinstance(self.context.cache, Off):
             return False
         return self.fused.alike(self.context, rows, self.probe)
-
-    def _one_by_one(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Logits of every token. Torch rounds a row otherwise beside others, and verifying drafts must change nothing."""
-        logits, passes = [], Passes(self.probe)
-        for token in tokens:
-            logits.append(self._logits([token], True))
-            passes.add()
-        passes.give_back()
-        return torch.cat(logits)
 
     def _logits(self, tokens: Sequence[int], all_logits: bool) -> torch.Tensor:
         self._all.extend(tokens)

@@ -12,6 +12,7 @@ from core.decoding.drafter import Drafter
 from core.engine.backend import Backend, Stopped
 from core.engine.cache_changes import CacheChanges
 from core.engine.capture import Recorder
+from core.engine.passes import Passes
 from core.engine.sampling import Sampler
 from core.engine.stages import Stages
 from core.engine.text import TextStream
@@ -47,7 +48,7 @@ class Generation:
         self.rounds: list[Round] = []
         self.reason: FinishReason | None = None
         self.adopted = 0  # prompt tokens that an earlier run had computed
-        self.kv_read = 0  # bytes of keys and values that the decode passes read
+        self.passes, self.kv_read = 0, 0  # decode passes, and bytes of keys and values that they read
         self._streamed = 0.0  # ms on the clock when the last tokens were given out
         if not self.session.rewindable and config.decoding.name != "autoregressive":
             raise BadInput(
@@ -81,7 +82,7 @@ class Generation:
         with self.stages.charged("prefill"):
             self.session.end_prompt()
         changed = self._cache_changed(-1)
-        yield from self._told(logits, self._verdict(logits, []), began)
+        yield from self._told(logits, self._verdict([], self._drawn(logits, [])), began)
         yield from changed
 
     def _next_chunk(self, chunk: int, took: float) -> int:
@@ -98,38 +99,66 @@ class Generation:
         with self.stages.charged("draft"):
             drafted = self.drafter.propose(self.tokens, self.limit - len(self.tokens) - 1)
         stage = "verify" if drafted else "decode"
-        logits = self._forward(stage, [self.tokens[-1], *drafted])
-        self.kv_read += self.session.kv_read
-        verdict = self._verdict(logits, drafted)
+        if drafted and not self.session.alike(1 + len(drafted)):
+            logits, verdict = self._one_by_one(drafted)
+        else:
+            logits = self._forward(stage, [self.tokens[-1], *drafted])
+            verdict = self._verdict(drafted, self._drawn(logits, drafted))
         with self.stages.charged(stage):
             self._take_back(len(self.tokens) - 1)
-        captured = self._captured(len(self.steps) - 1, first, 1 + len(drafted), 1 + verdict.accepted)
+        captured = self._captured(len(self.steps) - 1, first, len(logits), 1 + verdict.accepted)
         captured += self._cache_changed(len(self.steps) - 1)
         yield from self._told(logits, verdict, began)
         yield from captured
+
+    def _one_by_one(self, drafted: Sequence[int]) -> tuple[torch.Tensor, Verdict]:
+        """Verify drafts in passes of one row each, and no more of them than agree: logits of those rows, and the verdict."""
+        first, text, logits, drawn = len(self.tokens), "", [], list[int]()
+        passes = Passes(self.watch)
+        for draft in (*drafted, None):
+            logits.append(self._forward("verify", self.tokens[-1:]))
+            passes.add()
+            drawn += self._drawn(logits[-1], [])
+            text += self._keep(drawn[-1])
+            if drawn[-1] != draft or self.reason is not None:
+                break
+        passes.give_back()
+        return torch.cat(logits), Verdict(tuple(drafted), tuple(drawn), len(drawn), first, text, len(self.rounds))
 
     def _forward(self, stage: str, rows: Sequence[int]) -> torch.Tensor:
         """Logits [n, V] of the rows: all of them when verifying, else the last."""
         self.recorder.expect(self.session.length, len(rows))
         with self.stages.passing(stage), torch.inference_mode():
-            return self.session.forward(rows, all_logits=stage == "verify")
+            logits = self.session.forward(rows, all_logits=stage == "verify")
+        if stage != "prefill":
+            self.passes, self.kv_read = self.passes + 1, self.kv_read + self.session.kv_read
+        return logits
 
-    def _verdict(self, logits: torch.Tensor, drafted: Sequence[int]) -> Verdict:
-        """Choose tokens from the logits and append them, up to the one that ends the run."""
+    def _drawn(self, logits: torch.Tensor, drafted: Sequence[int]) -> list[int]:
+        """The tokens that the logits give after each row, up to the first that no draft agrees with."""
         with self.stages.charged("sampling"):
             if not np.isfinite(_highest(logits.numpy())).all():
                 raise RunFailed(
                     "the model's output is not a number, which an overflow of 16-bit activations or a damaged checkpoint "
                     "causes; try weights.name=cast weights.dtype=float32"
                 )
-            drawn = self.sampler.verify(logits, drafted)
-            first, text, kept = len(self.tokens), "", 0
-            while kept < len(drawn) and self.reason is None:
-                self.tokens.append(drawn[kept])
-                text += self.stream.feed(drawn[kept])
-                kept += 1
-                self.reason = self._end()
-            return Verdict(tuple(drafted), tuple(drawn), kept, first, text, len(self.rounds))
+            return self.sampler.verify(logits, drafted)
+
+    def _verdict(self, drafted: Sequence[int], drawn: Sequence[int]) -> Verdict:
+        """Append the drawn tokens, up to the one that ends the run."""
+        first, text, kept = len(self.tokens), "", 0
+        while kept < len(drawn) and self.reason is None:
+            text += self._keep(drawn[kept])
+            kept += 1
+        return Verdict(tuple(drafted), tuple(drawn), kept, first, text, len(self.rounds))
+
+    def _keep(self, token: int) -> str:
+        """Append a token; returns the text that became final."""
+        with self.stages.charged("sampling"):
+            self.tokens.append(token)
+            text = self.stream.feed(token)
+            self.reason = self._end()
+            return text
 
     def _end(self) -> FinishReason | None:
         """Why the run ends with the last token, if it does."""

@@ -26,8 +26,8 @@ Piece = Callable[[int], str]
 class Verdict:
     """The tokens a pass chose.
 
-    drawn: accepted drafts, then the model's own token. kept: how many of them came before the run ended. first: position
-    of the first. text: what became final. round: index of the round, where something was drafted.
+    drawn: accepted drafts, then the model's own token, unless the run ended before. kept: how many of them came before it
+    ended. first: position of the first. text: what became final. round: index of the round, where something was drafted.
     """
 
     drafted: tuple[int, ...]
@@ -38,9 +38,15 @@ class Verdict:
     round: int
 
     @property
+    def agreed(self) -> int:
+        """Drafted tokens that were drawn."""
+        pairs = enumerate(zip(self.drafted, self.drawn, strict=False))
+        return next((i for i, (draft, token) in pairs if draft != token), min(len(self.drafted), len(self.drawn)))
+
+    @property
     def accepted(self) -> int:
         """Drafted tokens that are part of the result."""
-        return min(self.kept, len(self.drawn) - 1)
+        return min(self.kept, self.agreed)
 
     @property
     def own_source(self) -> TokenSource:
@@ -92,7 +98,7 @@ def likeliest(logits: np.ndarray, count: int) -> np.ndarray:
 def tokens_of(verdict: Verdict, seen: Sequence[Alternatives], piece: Piece) -> tuple[Token, ...]:
     """The kept tokens; `seen` is empty or has an entry for each drawn one."""
     round_ = verdict.round if verdict.drafted else None
-    own = len(verdict.drawn) - 1
+    own = verdict.agreed
 
     def told(i: int, token: int) -> Token:
         index, source = verdict.first + i, verdict.own_source if i == own else "drafted"
@@ -114,7 +120,7 @@ def rejected_of(verdict: Verdict, logits: torch.Tensor, seen: Sequence[Alternati
         for i, token in enumerate(verdict.drafted)
         if i >= accepted
     ]
-    if seen and tokens:
+    if len(seen) > accepted and tokens:
         its_own = float(logits[accepted].softmax(-1)[tokens[0].id])
         tokens[0] = replace(tokens[0], **seen[accepted]._replace(probability=its_own)._asdict())
     return tuple(tokens)
@@ -123,5 +129,5 @@ def rejected_of(verdict: Verdict, logits: torch.Tensor, seen: Sequence[Alternati
 def round_of(verdict: Verdict, step: Step, rejected: Sequence[Token]) -> Round:
     """The round that ended in `step`."""
     accepted = verdict.accepted
-    final = step.tokens[-1] if verdict.kept == len(verdict.drawn) else None
+    final = step.tokens[-1] if verdict.kept > verdict.agreed else None
     return Round(verdict.round, step.index, (*step.tokens[:accepted], *rejected), accepted, final)

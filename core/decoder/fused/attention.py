@@ -81,10 +81,9 @@ def attend_slots(m, p, layer, chunk, source, scores, seen, first_row, head, line
         _weigh(m, p, layer, scores, seen, head, query, row, runs, line, _before_slots(p) + slot, _shown_from(chunk))
     sums = p.mixed + 4 * line * size
     floats(sums, queries * size)[:] = 0
-    if sunk:
-        call(mix_kernel, (values, scores, queries, ROOM, sums, 0, sunk))
-    if end > begin:
-        call(mix_kernel, (values, scores, queries, ROOM, sums, begin, end))
+    first, last = 0 if sunk else begin, end if end > begin else sunk
+    if last > first:  # one run, so that sums are the same whether rows beside this one see what is between its two
+        call(mix_kernel, (values, scores, queries, ROOM, sums, first, last))
 
 
 @njit(nogil=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from core.decoder.probe import Probe
 from core.engine.engine import Engine
 from core.engine.local import LocalBackend, LocalSession
 from core.engine.passes import MOST_VERIFIED
+from core.errors import BadInput
+from core.events import INSPECT
+from core.trace import Trace
 
 PROMPT = tuple(range(100, 170))
 LOOKUP = "decoding.name=prompt_lookup"
@@ -82,9 +86,9 @@ def test_that_drafting_changes_no_token_beside_any_technique(local: Harness, set
     assert drafted.rounds
 
 
-def session_of(folder: Path, settings: str, probe: Probe | None = None) -> LocalSession:
-    config = RunConfig().set([f"model={folder}", *settings.split()])
-    session = LocalBackend.load(config, lambda *_: None).session(config, 256, probe or Probe())
+def session_of(folder: Path, settings: str) -> LocalSession:
+    config = replace(RunConfig().set(settings.split()), model=str(folder))
+    session = LocalBackend.load(config, lambda *_: None).session(config, 256, Probe())
     assert isinstance(session, LocalSession)
     return session
 
@@ -93,58 +97,76 @@ def session_of(folder: Path, settings: str, probe: Probe | None = None) -> Local
     "settings",
     [
         "",
-        "cache.name=off",
-        "cache.name=quantized cache.bits=4 cache.group_size=16 cache.residual=3",
+        "attention.name=window attention.window=9",
+        "attention.name=sink_window attention.sinks=3 attention.window=6",
         "attention.name=lsh attention.window=2",
         "attention.name=topk attention.k=5",
-        "attention.name=linear_elu attention.window=9",
-        "attention.name=linformer attention.block=8 attention.rank=2",
-        "attention.name=landmark attention.segment=4",
-        "heads.name=latent_kv heads.rank=8",
-        "weights.name=cast weights.dtype=float16",
-        "weights.name=rtn weights.bits=4 weights.group_size=1",
+        "heads.name=latent_kv heads.rank=16",
     ],
 )
 @pytest.mark.parametrize("rows", [2, 5, 20])
-def test_that_a_verified_row_is_bit_for_bit_what_it_is_alone(tiny_llama: Path, settings: str, rows: int) -> None:
+def test_that_rows_verified_together_are_bit_for_bit_what_they_are_alone(tiny_llama: Path, settings: str, rows: int) -> None:
     alone, together = session_of(tiny_llama, settings), session_of(tiny_llama, settings)
     for session in (alone, together):
         session.forward(PROMPT)
     tokens = PROMPT[:40]
     expected = torch.cat([alone.forward([token]) for token in tokens])
-    found = [together.forward(tokens[first : first + rows], all_logits=True) for first in range(0, len(tokens), rows)]
+    found = []
+    for first in range(0, len(tokens), rows):
+        assert together.alike(rows)
+        found.append(together.forward(tokens[first : first + rows], all_logits=True))
     assert torch.equal(torch.cat(found), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "cache.name=off",
+        "cache.name=quantized cache.residual=3",
+        "attention.name=linear_elu attention.window=9",
+        "attention.name=linformer attention.block=8 attention.rank=2",
+        "attention.name=landmark attention.segment=4",
+        "weights.name=rtn weights.bits=4 weights.group_size=1",
+    ],
+)
+def test_that_rows_which_torch_would_round_otherwise_are_not_verified_together(tiny_llama: Path, settings: str) -> None:
+    session = session_of(tiny_llama, settings)
+    session.forward(PROMPT)
+    assert not session.alike(5)
 
 
 def test_that_the_most_drafts_fit_into_a_verifying_pass() -> None:
     most = 64
     RunConfig().set([LOOKUP, f"decoding.draft_tokens={most}"])
-    with pytest.raises(ValueError, match="draft_tokens"):
+    with pytest.raises(BadInput, match="draft_tokens"):
         RunConfig().set([LOOKUP, f"decoding.draft_tokens={most + 1}"])
     assert most + 1 == MOST_VERIFIED
 
 
-@pytest.mark.parametrize(
-    "settings", ["", "cache.name=quantized cache.residual=200", "attention.name=window attention.window=20"]
-)
-def test_that_a_long_prompt_comes_out_the_same_however_it_is_divided(tiny_llama: Path, settings: str) -> None:
-    prompt, found = tuple(3 + i * i % 200 for i in range(150)), []
-    for chunk in (150, 64, 70, 16):
-        session = session_of(tiny_llama, settings)
-        session.adopt(prompt)
-        parts = [session.forward(prompt[first : first + chunk]) for first in range(0, len(prompt), chunk)]
-        found.append(torch.cat([parts[-1], *(session.forward([token]) for token in (5, 6, 7))]))
-    assert all(torch.equal(one, found[0]) for one in found)
+def told(trace: Trace) -> list[object]:
+    """What a trace says of its tokens and rounds, and of the attention of each row."""
+    tokens = [(token.id, token.source, token.round, token.probability, token.text) for token in trace.tokens]
+    rounds = [
+        ([(token.id, token.probability) for token in one.drafted], one.accepted, one.final and one.final.id)
+        for one in trace.rounds
+    ]
+    attention = [
+        (one.layer, one.first_query, one.weights.tolist(), one.key_positions.tolist())
+        for maps in trace.attention.values()
+        for one in maps
+    ]
+    assert trace.finished is not None
+    return [tokens, rounds, attention, trace.finished.reason, [step.kv_tokens for step in trace.steps]]
 
 
-def test_that_verified_rows_show_their_attention_as_one_pass(tiny_llama: Path) -> None:
-    probe = Probe(attention_layers=(0, 1))
-    session = session_of(tiny_llama, "attention.name=linear_elu attention.window=9", probe)
-    session.forward(PROMPT)
-    probe.take_attention()
-    session.forward(PROMPT[:5], all_logits=True)
-    for weights, positions, _ in probe.take_attention().values():
-        assert weights.shape[1:] == (5, len(PROMPT) + 5)
-        assert positions.tolist() == list(range(len(PROMPT) + 5))
-        assert not weights[:, 0, -4:].any()
-        assert weights[:, 4, -1].any()
+def test_that_a_round_of_single_passes_tells_what_one_pass_does(local: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = "run.max_new_tokens=40"
+    plain = local.trace("", LOOKUP, length, prompt_tokens=PROMPT)
+    drafted = [token.text for token in plain.tokens if token.source == "drafted" and token.text.strip().isprintable()]
+    assert len(drafted) > 3
+    for settings in (length, *(f"run.stop={text}" for text in dict.fromkeys(drafted[1:4]))):
+        traces = []
+        for alike in (True, False):
+            monkeypatch.setattr(LocalSession, "alike", lambda *_, alike=alike: alike)
+            traces.append(local.trace("", LOOKUP, settings, prompt_tokens=PROMPT, inspect=INSPECT))
+        assert told(traces[0]) == told(traces[1])
