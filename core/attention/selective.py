@@ -69,7 +69,7 @@ class Selective(Mechanism):
         """Which slots the technique lets through: bool [T, S], [G, T, S] or [H, T, S]."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, store: Store, rows: Rows) -> Tensor:
-        self.take(k, rows.positions)
+        self.take(store.of_pass(k, v, rows.positions)[0], rows.positions)
         if store.cache.observes:
             return self._observed(q, k, v, store, rows)
         look = self._look(q, store.update(k, v), rows.positions, store)

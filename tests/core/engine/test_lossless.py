@@ -86,6 +86,14 @@ def test_that_drafting_changes_no_token_beside_any_technique(local: Harness, set
     assert drafted.rounds
 
 
+@pytest.mark.parametrize("name", ["dilated", "bigbird", "block_topk", "topk", "lsh", "linear_elu", "linformer", "landmark"])
+def test_that_every_attention_looks_at_latents_as_at_keys_and_values(local: Harness, name: str) -> None:
+    chosen = f"attention.name={name}"
+    assert local.ids("", chosen, "heads.name=latent_kv", "heads.rank=32", prompt_tokens=PROMPT) == local.ids(
+        "", chosen, prompt_tokens=PROMPT
+    )
+
+
 def session_of(folder: Path, settings: str) -> LocalSession:
     config = replace(RunConfig().set(settings.split()), model=str(folder))
     session = LocalBackend.load(config, lambda *_: None).session(config, 256, Probe())
