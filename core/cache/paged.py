@@ -107,10 +107,15 @@ class Paged(Cache):
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         if self.layout.dtype == torch.float16:
             return None
+        self._ready = False  # whatever a pass that failed has left
         self._make_ready(rows)
-        return (
-            Slots(self.length, self.length, self.pool.buffers, torch.arange(self.length + rows)) if self._in_order() else None
-        )
+        end = self.length + rows
+        table = None if self._in_order() else self._slots[:end]
+        return Slots(self.length, self.length, self.pool.buffers, torch.arange(end), table=table)
+
+    def prompt_slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        slots = self.slots(rows, reaches)
+        return None if slots is None or slots.table is not None else slots
 
     def advance(self, count: int) -> None:
         super().advance(count)

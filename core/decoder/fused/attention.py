@@ -44,7 +44,7 @@ def attend_in_chunks(m, p, layer, scores, seen, first_row, rows, thread, place):
                 call(m.lay_queries, (q, queries, laid))
                 laid_head = head
             chunk = chunk_of(m, chunks, index)
-            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, laid if m.lay_queries else q, queries)
+            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, laid if m.lay_queries else q, queries, thread)
         begin, end = next_share(p, place, items, 1)
     if m.lay_queries:
         call(m.close_tiles, ())
@@ -65,13 +65,13 @@ def _attend_coded(m, p, layer, chunks, scores, folded, seen, first_row, head, in
 
 
 @njit(nogil=True)
-def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries):
+def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries, thread):
     size, (slot, sunk, begin, end) = m.head_size, chunk
-    at = (head * p.capacity + slot) * size * p.kv_bytes
+    keys = _rows_at(m, p, layer.keys, head, chunk, thread)
     if sunk:
-        call(m.scores_kernel, (layer.keys + at, q, queries, scores, ROOM, 0, sunk))
+        call(m.scores_kernel, (keys, q, queries, scores, ROOM, 0, sunk))
     if end > begin:
-        call(m.scores_kernel, (layer.keys + at, q, queries, scores, ROOM, begin, end))
+        call(m.scores_kernel, (keys, q, queries, scores, ROOM, begin, end))
     for query in range(queries):
         row = first_row + query // (m.query_heads // layer.kv_heads)
         own_sunk, own_begin, own_end = seen_of(m, p, layer, chunk, row)
@@ -79,10 +79,25 @@ def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, qu
         _weigh(m, p, layer, scores, seen, head, query, row, runs, line, _before_slots(p) + slot, _shown_from(chunk))
     sums = p.mixed + 4 * line * size
     floats(sums, queries * size)[:] = 0
+    values = _rows_at(m, p, layer.values, head, chunk, thread)
     if sunk:
-        call(m.mix_kernel, (layer.values + at, scores, queries, ROOM, sums, 0, sunk))
+        call(m.mix_kernel, (values, scores, queries, ROOM, sums, 0, sunk))
     if end > begin:
-        call(m.mix_kernel, (layer.values + at, scores, queries, ROOM, sums, begin, end))
+        call(m.mix_kernel, (values, scores, queries, ROOM, sums, begin, end))
+
+
+@njit(nogil=True)
+def _rows_at(m, p, buffer, head, chunk, thread):
+    """The address of a chunk's keys or values of one head, put together for this thread where they are in several pieces."""
+    start, nbytes = chunk.slot, m.head_size * p.kv_bytes
+    if p.table:
+        start = carray(array_at(p.starts), p.slots // CHUNK + 1, np.int64)[chunk.slot // CHUNK]
+    heads = buffer + head * p.capacity * nbytes
+    if start >= 0:
+        return heads + start * nbytes
+    kept, first = p.gathered + thread * p.gathered_size, 0 if chunk.sunk else chunk.begin
+    call(m.gather, (heads, p.table + 8 * (chunk.slot + first), chunk.end - first, kept + first * nbytes))
+    return kept
 
 
 @njit(nogil=True)

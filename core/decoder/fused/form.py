@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import UnionType
 from typing import TypeVar
 
 import torch
@@ -105,14 +106,15 @@ def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     inside, slots = _inside_of(context, probe, patterns, partial(context.cache.slots, rows))
     if slots is None or not _is_known(slots.coded):
         return (None,) * len(inside), None
-    if not _by_position(slots, context):
-        inside = tuple(pattern if isinstance(pattern, Reach) else None for pattern in inside)
-    return inside, slots
+    kinds = _kinds(slots, context)
+    return tuple(pattern if isinstance(pattern, kinds) else None for pattern in inside), slots
 
 
-def _by_position(slots: Slots, context: Context) -> bool:
-    """Whether slots are the positions of all tokens."""
-    return slots.coded is None and slots.first == slots.end == context.length and context.cache.reach == FULL
+def _kinds(slots: Slots, context: Context) -> type[Seen] | UnionType:
+    """What can be seen: lists where slots are the positions of all tokens, and choices where they lie in the buffers like it."""
+    if slots.coded is not None or not slots.first == slots.end == context.length or context.cache.reach != FULL:
+        return Reach
+    return Seen if slots.table is None else Pattern
 
 
 def prompt_inside_of(

@@ -78,6 +78,7 @@ class Room:
                 self._take_coded(slots.coded)
                 shown += slots.coded.seen[-1]
             self._make_room(shown, len(captured))
+            self._take_table(slots.table)
             self._fill(
                 mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data,
                 shown=self.shown.ctypes.data, slots=shown, kv_bytes=slots.buffers.keys[0].itemsize,
@@ -96,6 +97,11 @@ class Room:
             self._fill(folded=self.folded.ctypes.data, folded_size=self.folded.shape[1])
         self.coded[:] = coded.seen
         self._fill(stored=coded.stored, exact=coded.exact, blocks=coded.blocks.capacity)
+
+    def _take_table(self, table: Tensor | None) -> None:
+        self._table = None if table is None else table.numpy()
+        self.starts = np.empty(0, np.int64) if self._table is None else _starts(self._table)
+        self._fill(table=0 if self._table is None else self._table.ctypes.data, starts=self.starts.ctypes.data)
 
     def projected(self, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """q [T, H, D], k and v [T, G, D] of a layer that attends outside."""
@@ -127,3 +133,11 @@ class Room:
             self.shown = np.zeros((captured, self.heads, self.rows, slots), np.float16)
             if self.seen.size < self.shown.size:
                 self.seen = np.empty(2 * self.shown.size, np.float32)
+
+
+def _starts(table: np.ndarray) -> np.ndarray:
+    """Where each chunk of slots begins in the buffers; −1 where it is in several pieces."""
+    starts: np.ndarray = table[::CHUNK].copy()
+    breaks = np.flatnonzero(np.diff(table) != 1) + 1
+    starts[breaks[breaks % CHUNK > 0] // CHUNK] = -1
+    return starts
