@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 from weakref import finalize
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Cache, Held, KeyValues, Layout, Slots
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Slots
 from core.cache.pool import Pool, named
 from core.cache.table import PagedOptions
 from core.decoder.rope_scaling import regime
@@ -34,6 +34,7 @@ class Paged(Cache):
         self._slots = torch.empty(0, dtype=torch.long)  # of every position that the table has room for
         self._names: list[bytes] = []  # of the table's first blocks, those that are whole
         self._ready = False  # whether this pass has its blocks
+        self._ordered: Buffers | None = None  # all tokens of this pass by position, while it lasts
         finalize(self, self.pool.release, self.table)
 
     def _last_name(self) -> bytes:
@@ -94,10 +95,14 @@ class Paged(Cache):
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         self._make_ready(len(k))
         end = self.length + len(k)
+        ordered = self._ordered or (self.pool.buffers if self._in_order() else None)
+        if ordered is not None:
+            ordered.write(layer, self.length, k, v)
+            return KeyValues(ordered.keys[layer][:, :end], ordered.values[layer][:, :end], torch.arange(end))
         slots, parts = self._slots[:end], (self.pool.buffers.keys[layer], self.pool.buffers.values[layer])
         for part, fed in zip(parts, (k, v), strict=True):
             part[:, slots[self.length :]] = fed.transpose(0, 1).to(self.layout.dtype)
-        keys, values = (part[:, :end] if self._in_order() else part[:, slots] for part in parts)
+        keys, values = (part[:, slots] for part in parts)
         return KeyValues(keys, values, torch.arange(end))
 
     def _in_order(self) -> bool:
@@ -107,22 +112,37 @@ class Paged(Cache):
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         if self.layout.dtype == torch.float16:
             return None
-        self._ready = False  # whatever a pass that failed has left
+        self._ready, self._ordered = False, None  # whatever a pass that failed has left
         self._make_ready(rows)
         end = self.length + rows
         table = None if self._in_order() else self._slots[:end]
         return Slots(self.length, self.length, self.pool.buffers, torch.arange(end), table=table)
 
     def prompt_slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        """Blocks out of order are put in order for as long as the pass lasts: it reads each key many times."""
         slots = self.slots(rows, reaches)
-        return None if slots is None or slots.table is not None else slots
+        if slots is None or slots.table is None:
+            return slots
+        self._ordered, held = Buffers(self.layout, self.length + rows), self._slots[: self.length]
+        for part, ordered in self._parts(self._ordered):
+            ordered[:, : self.length] = part[:, held]
+        return replace(slots, buffers=self._ordered, table=None)
+
+    def _parts(self, ordered: Buffers) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, in blocks and in order."""
+        pool = self.pool.buffers
+        return zip((*pool.keys, *pool.values), (*ordered.keys, *ordered.values), strict=True)
 
     def advance(self, count: int) -> None:
+        new = slice(self.length, self.length + count)
+        if self._ordered is not None:
+            for part, ordered in self._parts(self._ordered):
+                part[:, self._slots[new]] = ordered[:, new]
         super().advance(count)
-        self._ready = False
+        self._ready, self._ordered = False, None
 
     def trim(self, length: int) -> None:
-        self.length, self._ready = min(self.length, length), False
+        self.length, self._ready, self._ordered = min(self.length, length), False, None
         kept = -(-self.length // self.size)
         self.pool.release(self.table[kept:])
         del self.table[kept:], self._names[self.length // self.size :]

@@ -44,7 +44,8 @@ def attend_in_chunks(m, p, layer, scores, seen, first_row, rows, thread, place):
                 call(m.lay_queries, (q, queries, laid))
                 laid_head = head
             chunk = chunk_of(m, chunks, index)
-            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, laid if m.lay_queries else q, queries, thread)
+            q = laid if m.lay_queries else q
+            _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, queries, thread)
         begin, end = next_share(p, place, items, 1)
     if m.lay_queries:
         call(m.close_tiles, ())

@@ -111,7 +111,7 @@ def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
 
 
 def _kinds(slots: Slots, context: Context) -> type[Seen] | UnionType:
-    """What can be seen: lists where slots are the positions of all tokens, and choices where they lie in the buffers like it."""
+    """What can be seen: lists where slots are the positions of all tokens, choices where they also lie in order."""
     if slots.coded is not None or not slots.first == slots.end == context.length or context.cache.reach != FULL:
         return Reach
     return Seen if slots.table is None else Pattern

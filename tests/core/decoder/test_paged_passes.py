@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 import torch
 from test_fused import TOKENS, decoder_for
@@ -19,6 +20,7 @@ from core.cache.base import Cache
 from core.cache.dynamic import Dynamic
 from core.cache.paged import Paged
 from core.cache.table import PagedOptions
+from core.decoder import linear
 from core.decoder.fused.prompt import Prompt
 from core.decoder.fused.runner import Fused
 from core.decoder.model import Decoder
@@ -26,10 +28,11 @@ from core.decoder.probe import Probe
 from core.decoder.sites import layout_of, sites_of
 from core.engine.local import LocalSession
 from core.technique import NoOptions
+from core.weights import packed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "inside")
 TEXT = [(7 * i + i * i // 3) % 128 for i in range(TOKENS)]
-OTHER = [(5 * i + i * i // 7) % 128 for i in range(TOKENS)]
+OTHER = [(3 + 5 * i + i * i // 7) % 128 for i in range(TOKENS)]
 STEPS, SHORT = (1, 5, 13, 1), 60  # a row comes out the same in all passes of up to 64
 
 
@@ -56,7 +59,7 @@ class Pair:
     def step(self, sizes: Sequence[int] = STEPS) -> bool:
         at = self.paged.length
         parts = torch.split(torch.tensor(OTHER[at : at + sum(sizes)]), list(sizes))
-        return all([self.feed(part.tolist()) for part in parts])
+        return all(self.feed(part.tolist()) for part in parts)
 
     def trim(self, length: int) -> None:
         self.paged.trim(length)
@@ -77,13 +80,15 @@ class Sequences:
         self.pools: dict[Hashable, Any] = {}
         self.compiled = Fused.of(decoder), Prompt.of(decoder)
 
-    def pair(self, tokens: Sequence[int] = (), **probed: Any) -> Pair:
-        """Of sessions that read `tokens`, the paged one without those that it finds in the pool."""
+    def pair(self, tokens: Sequence[int] = (), passes: Sequence[int] = (), **probed: Any) -> Pair:
+        """Of sessions that read `tokens`, the paged one without those that it finds in the pool, from passes of such sizes."""
         paged, dynamic = (self._session(kind, Probe(**probed)) for kind in (Paged, Dynamic))
         known = paged.adopt(tokens)
-        for start in range(0, known, SHORT):
-            dynamic.forward(tokens[start : min(known, start + SHORT)])
+        for end in np.cumsum(passes):
+            dynamic.forward(tokens[dynamic.length : end])
+        dynamic.trim(known)
         pair = Pair(paged, dynamic)
+        assert known <= sum(passes)
         assert not tokens or pair.feed(tokens[known:])
         return pair
 
@@ -119,7 +124,7 @@ def test_that_later_sequences_of_a_pool_have_the_numbers_of_the_first(size: int,
     for _ in range(6):
         assert second.step()
         assert first.step()
-    third = sequences.pair(TEXT[:60])
+    third = sequences.pair(TEXT[:60], (60,))
     assert not in_order(third)
     assert third.step((*STEPS, *(SHORT,) * 4, *STEPS))
 
@@ -139,7 +144,7 @@ def test_that_shared_forked_and_trimmed_sequences_have_the_same_numbers(size: in
     first = sequences.pair(TEXT[:60])
     assert first.step((SHORT, SHORT, *STEPS))
     other = sequences.pair(OTHER[:20])
-    shared = sequences.pair([*first.paged._all[:150], *OTHER[:7]])
+    shared = sequences.pair([*first.paged._all[:150], *OTHER[:7]], (SHORT, SHORT, 30))
     branch = sequences.fork(shared)
     assert shared.step()
     assert branch.step()
@@ -172,3 +177,40 @@ def test_that_what_is_shown_of_attention_is_by_position() -> None:
         for layer, (weights, positions, _) in paged.items():
             assert positions.tolist() == list(range(later.paged.length))
             assert (weights == dynamic[layer][0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reach", [FULL, Reach(0, 20), Reach(3, 150)])
+@pytest.mark.parametrize("size", [1, 12, 16, 128])
+def test_that_prompts_of_later_sequences_have_the_numbers_of_the_first(
+    size: int, reach: Reach, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (linear, packed):
+        monkeypatch.setattr(module, "quick_dtype", lambda: dtype)
+    sequences = Sequences(decoder_for("llama", "weights.name=rtn", "weights.group_size=32"), size, reach, dtype)
+    first = sequences.pair(TEXT[:150])
+    later = sequences.pair(OTHER[:130])
+    assert in_order(first)
+    assert not in_order(later)
+    assert later.step((5, 90, 1, 70, 1))
+    later.trim(140)
+    assert later.step((80, 1))
+    branch = sequences.fork(later)
+    assert branch.step((66, 1))
+    assert first.step((66, 1))
+    assert later.step((67, 1))
+
+
+def test_that_a_prompt_takes_over_blocks_and_leaves_its_own_in_order() -> None:
+    sequences = Sequences(decoder_for("qwen2"), 16)
+    first = sequences.pair(TEXT[:60])
+    assert first.step((60,))
+    prompt, passes = [*first.paged._all, *TEXT[120:220]], (SHORT, SHORT)
+    second = sequences.pair(prompt, passes)
+    assert first.step()
+    again = sequences.pair(prompt, (*passes[:1], 52, 108))
+    for pair in (second, again):
+        assert isinstance(pair.paged.context.cache, Paged)
+        assert pair.paged.context.cache._ordered is None
+    assert again.paged.context.cache.table[:13] == second.paged.context.cache.table[:13]
+    assert again.step((1, 70, 1))
