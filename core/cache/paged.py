@@ -77,7 +77,7 @@ class Paged(Cache):
             self._own(place)
         missing = -(-(self.length + rows) // self.size) - len(self.table)
         if missing > 0:
-            self._extend(self.pool.take(missing))
+            self._extend(self.pool.take(missing, self.table[-1] if self.table else -1))
         self._ready = True
 
     def _own(self, place: int) -> None:
@@ -86,7 +86,7 @@ class Paged(Cache):
         if self.pool.counts[block] == 1:
             self.pool.unname(block)
             return
-        (copy,) = self.pool.take(1)
+        (copy,) = self.pool.take(1, self.table[place - 1] if place else -1)
         self.pool.copy(block, copy)
         self.pool.release([block])
         self.table[place] = copy

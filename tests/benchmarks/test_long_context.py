@@ -1,5 +1,5 @@
 """Steps after thousands of tokens: as long as after 128 with linear attention, shorter with a window or a sparse pattern than
-with full attention; and steps with fewer experts.
+with full attention, and over the blocks of a paged cache; and steps with fewer experts.
 
 What is compared is measured in turns in one run.
 """
@@ -63,6 +63,19 @@ def test_that_prompts_of_chosen_keys_are_read_at_a_share_of_the_speed_of_full_at
         f"\na prompt of {HALF_LONG} tokens: full attention {HALF_LONG / full:.0f} tok/s, {technique} {HALF_LONG / chosen:.0f}"
     )
     assert chosen / full < 8
+
+
+def test_that_a_later_run_over_a_paged_cache_decodes_about_as_fast_as_over_a_dynamic_one() -> None:
+    paged = RunConfig().set(("cache.name=paged",))
+    backend = LocalBackend.load(paged, lambda *_: None)
+    sessions = [backend.session(config, LONG, Probe()) for config in (paged, RunConfig(), paged)]
+    for first, session in enumerate(sessions):
+        session.forward([first, *calibration_tokens(backend.tokenizer, HALF_LONG)])
+    dynamic, later = medians(sessions[1:])
+    print(
+        f"\nafter {HALF_LONG} tokens, {1000 * dynamic:.2f} ms a step; a later run over blocks {later / dynamic:.3f} times that"
+    )
+    assert later / dynamic <= 1.15
 
 
 def test_that_fewer_experts_take_no_longer_than_the_dense_block() -> None:
