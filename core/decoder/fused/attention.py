@@ -90,10 +90,11 @@ def _attend_slots(m, p, layer, chunk, scores, seen, first_row, head, line, q, qu
 @njit(nogil=True)
 def _rows_at(m, p, buffer, head, chunk, thread):
     """The address of a chunk's keys or values of one head, put together for this thread where they are in several pieces."""
-    start, nbytes = chunk.slot, m.head_size * p.kv_bytes
-    if p.table:
-        start = carray(array_at(p.starts), p.slots // CHUNK + 1, np.int64)[chunk.slot // CHUNK]
+    nbytes = m.head_size * p.kv_bytes
     heads = buffer + head * p.capacity * nbytes
+    if not p.table:
+        return heads + chunk.slot * nbytes
+    start = carray(array_at(p.starts), p.slots // CHUNK + 1, np.int64)[chunk.slot // CHUNK]
     if start >= 0:
         return heads + start * nbytes
     kept, first = p.gathered + thread * p.gathered_size, 0 if chunk.sunk else chunk.begin
