@@ -103,7 +103,7 @@ class Slots:
     """Where compiled attention finds keys and values. New rows go to slots first, first + 1, …; row r sees up to end + r.
 
     positions: of every token of `coded` and every slot that the last row sees. table: int64, where each slot is in the buffers;
-    None where slot s is s there.
+    None where slot s is s there or, for passes of many rows, `begin` + s.
     """
 
     first: int
@@ -112,6 +112,7 @@ class Slots:
     positions: Tensor
     coded: Coded | None = None
     table: Tensor | None = None
+    begin: int = 0
 
 
 @dataclass(frozen=True)

@@ -95,19 +95,21 @@ class Paged(Cache):
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         self._make_ready(len(k))
         end = self.length + len(k)
-        ordered = self._ordered or (self.pool.buffers if self._in_order() else None)
-        if ordered is not None:
-            ordered.write(layer, self.length, k, v)
-            return KeyValues(ordered.keys[layer][:, :end], ordered.values[layer][:, :end], torch.arange(end))
+        first, buffers = (self._first(), self.pool.buffers) if self._ordered is None else (0, self._ordered)
+        if first is not None:
+            buffers.write(layer, first + self.length, k, v)
+            keys, values = (part[layer][:, first : first + end] for part in (buffers.keys, buffers.values))
+            return KeyValues(keys, values, torch.arange(end))
         slots, parts = self._slots[:end], (self.pool.buffers.keys[layer], self.pool.buffers.values[layer])
         for part, fed in zip(parts, (k, v), strict=True):
             part[:, slots[self.length :]] = fed.transpose(0, 1).to(self.layout.dtype)
         keys, values = (part[:, slots] for part in parts)
         return KeyValues(keys, values, torch.arange(end))
 
-    def _in_order(self) -> bool:
-        """Whether position p lives in slot p."""
-        return self.table == list(range(len(self.table)))
+    def _first(self) -> int | None:
+        """Where position 0 lives, if all others follow it."""
+        first = int(self._slots[0])
+        return first if torch.equal(self._slots, torch.arange(first, first + len(self._slots))) else None
 
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         if self.layout.dtype == torch.float16:
@@ -115,14 +117,17 @@ class Paged(Cache):
         self._ready, self._ordered = False, None  # whatever a pass that failed has left
         self._make_ready(rows)
         end = self.length + rows
-        table = None if self._in_order() else self._slots[:end]
+        table = None if self._first() == 0 else self._slots[:end]
         return Slots(self.length, self.length, self.pool.buffers, torch.arange(end), table=table)
 
     def prompt_slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         """Blocks out of order are put in order for as long as the pass lasts: it reads each key many times."""
         slots = self.slots(rows, reaches)
-        if slots is None or slots.table is None:
-            return slots
+        if slots is None:
+            return None
+        first = self._first()
+        if first is not None:
+            return replace(slots, table=None, begin=first)
         self._ordered, held = Buffers(self.layout, self.length + rows), self._slots[: self.length]
         for part, ordered in self._parts(self._ordered):
             ordered[:, : self.length] = part[:, held]

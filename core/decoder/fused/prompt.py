@@ -146,10 +146,11 @@ class Prompt:
             q = self._placed(attention, qkv, k, v, 0, context.length)[:, :count].transpose(0, 1)
             y = context.attend(layer, q.float(), k.transpose(0, 1).float(), v.transpose(0, 1).float(), rows).to(self.dtype)
             return attention.out.many(y.flatten(1))
-        keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
-        q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+        keys, values = slots.buffers.keys[layer], slots.buffers.values[layer]
+        q = self._placed(attention, qkv, keys, values, slots.begin + slots.first, context.length)
         if sides is None:
-            kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
+            seen = slice(slots.begin, slots.begin + slots.end + count)
+            kv = KeyValues(keys[:, seen], values[:, seen], slots.positions)
             y = self._attended(q, count, kv, reach & context.cache.reach, site)
             show_reach(q[:, :count].transpose(0, 1), kv, rows, site, reach, context.cache.reach)
         else:
