@@ -102,7 +102,8 @@ class Coded:
 class Slots:
     """Where compiled attention finds keys and values. New rows go to slots first, first + 1, …; row r sees up to end + r.
 
-    positions: of every token of `coded` and every slot that the last row sees.
+    positions: of every token of `coded` and every slot that the last row sees. table: int64, where each slot is in the buffers;
+    None where slot s is s there or, for passes of many rows, `begin` + s.
     """
 
     first: int
@@ -110,6 +111,8 @@ class Slots:
     buffers: Buffers
     positions: Tensor
     coded: Coded | None = None
+    table: Tensor | None = None
+    begin: int = 0
 
 
 @dataclass(frozen=True)

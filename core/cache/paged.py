@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 from weakref import finalize
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.attention.mask import Reach
-from core.cache.base import Cache, Held, KeyValues, Layout, Slots
+from core.cache.base import Buffers, Cache, Held, KeyValues, Layout, Slots
 from core.cache.pool import Pool, named
 from core.cache.table import PagedOptions
 from core.decoder.rope_scaling import regime
@@ -34,6 +34,7 @@ class Paged(Cache):
         self._slots = torch.empty(0, dtype=torch.long)  # of every position that the table has room for
         self._names: list[bytes] = []  # of the table's first blocks, those that are whole
         self._ready = False  # whether this pass has its blocks
+        self._ordered: Buffers | None = None  # all tokens of this pass by position, while it lasts
         finalize(self, self.pool.release, self.table)
 
     def _last_name(self) -> bytes:
@@ -76,7 +77,7 @@ class Paged(Cache):
             self._own(place)
         missing = -(-(self.length + rows) // self.size) - len(self.table)
         if missing > 0:
-            self._extend(self.pool.take(missing))
+            self._extend(self.pool.take(missing, self.table[-1] if self.table else -1))
         self._ready = True
 
     def _own(self, place: int) -> None:
@@ -85,7 +86,7 @@ class Paged(Cache):
         if self.pool.counts[block] == 1:
             self.pool.unname(block)
             return
-        (copy,) = self.pool.take(1)
+        (copy,) = self.pool.take(1, self.table[place - 1] if place else -1)
         self.pool.copy(block, copy)
         self.pool.release([block])
         self.table[place] = copy
@@ -94,30 +95,59 @@ class Paged(Cache):
     def update(self, layer: int, k: Tensor, v: Tensor) -> KeyValues:
         self._make_ready(len(k))
         end = self.length + len(k)
+        first, buffers = (self._first(), self.pool.buffers) if self._ordered is None else (0, self._ordered)
+        if first is not None:
+            buffers.write(layer, first + self.length, k, v)
+            keys, values = (part[layer][:, first : first + end] for part in (buffers.keys, buffers.values))
+            return KeyValues(keys, values, torch.arange(end))
         slots, parts = self._slots[:end], (self.pool.buffers.keys[layer], self.pool.buffers.values[layer])
         for part, fed in zip(parts, (k, v), strict=True):
             part[:, slots[self.length :]] = fed.transpose(0, 1).to(self.layout.dtype)
-        keys, values = (part[:, :end] if self._in_order() else part[:, slots] for part in parts)
+        keys, values = (part[:, slots] for part in parts)
         return KeyValues(keys, values, torch.arange(end))
 
-    def _in_order(self) -> bool:
-        """Whether position p lives in slot p."""
-        return self.table == list(range(len(self.table)))
+    def _first(self) -> int | None:
+        """Where position 0 lives, if all others follow it."""
+        first = int(self._slots[0])
+        return first if torch.equal(self._slots, torch.arange(first, first + len(self._slots))) else None
 
     def slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
         if self.layout.dtype == torch.float16:
             return None
+        self._ready, self._ordered = False, None  # whatever a pass that failed has left
         self._make_ready(rows)
-        return (
-            Slots(self.length, self.length, self.pool.buffers, torch.arange(self.length + rows)) if self._in_order() else None
-        )
+        end = self.length + rows
+        table = None if self._first() == 0 else self._slots[:end]
+        return Slots(self.length, self.length, self.pool.buffers, torch.arange(end), table=table)
+
+    def prompt_slots(self, rows: int, reaches: Sequence[Reach]) -> Slots | None:
+        """Blocks out of order are put in order for as long as the pass lasts: it reads each key many times."""
+        slots = self.slots(rows, reaches)
+        if slots is None:
+            return None
+        first = self._first()
+        if first is not None:
+            return replace(slots, table=None, begin=first)
+        self._ordered, held = Buffers(self.layout, self.length + rows), self._slots[: self.length]
+        for part, ordered in self._parts(self._ordered):
+            ordered[:, : self.length] = part[:, held]
+        return replace(slots, buffers=self._ordered, table=None)
+
+    def _parts(self, ordered: Buffers) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, in blocks and in order."""
+        pool = self.pool.buffers
+        return zip((*pool.keys, *pool.values), (*ordered.keys, *ordered.values), strict=True)
 
     def advance(self, count: int) -> None:
+        new = slice(self.length, self.length + count)
+        if self._ordered is not None:
+            for part, ordered in self._parts(self._ordered):
+                part[:, self._slots[new]] = ordered[:, new]
         super().advance(count)
-        self._ready = False
+        self._ready, self._ordered = False, None
 
     def trim(self, length: int) -> None:
-        self.length, self._ready = min(self.length, length), False
+        self.length, self._ready, self._ordered = min(self.length, length), False, None
         kept = -(-self.length // self.size)
         self.pool.release(self.table[kept:])
         del self.table[kept:], self._names[self.length // self.size :]

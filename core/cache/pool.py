@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
 
+import numpy as np
+
 from core.cache.base import Buffers, Layout
 
 _FIRST_BLOCKS = 16
 _KEPT_BYTES = 2**28  # up to here the pool grows rather than give up what earlier runs left
+_GIVEN_UP = 128  # tokens or more at once, so that what comes next stands in one run
 
 
 def named(before: bytes, tokens: Sequence[int]) -> bytes:
@@ -30,7 +32,7 @@ class Pool:
         self.size, self.buffers = size, Buffers(layout, _FIRST_BLOCKS * size)
         self.block_nbytes = layout.token_nbytes * size
         self.counts = [0] * _FIRST_BLOCKS  # tables that refer to each block
-        self._free = list(range(_FIRST_BLOCKS))  # a heap
+        self._free = set(range(_FIRST_BLOCKS))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._blocks: dict[bytes, int] = {}
         self._names: dict[int, bytes] = {}
@@ -45,33 +47,46 @@ class Pool:
         """Blocks kept for later sequences."""
         return len(self._idle)
 
-    def take(self, count: int) -> list[int]:
-        """`count` blocks to write into, each referred to once, in rising order where that is possible."""
+    def take(self, count: int, after: int = -1) -> list[int]:
+        """`count` blocks to write into, each referred to once: those after block `after`, or else one run of them, where there
+        is one."""
         missing = count - len(self._free)
         if missing > 0 and len(self.counts) * self.block_nbytes >= _KEPT_BYTES:
-            missing -= self._give_up(missing)
+            self._give_up(max(missing, _GIVEN_UP // self.size))
+            missing = count - len(self._free)
         if missing > 0:
             self._grow(missing)
-        taken = [heapq.heappop(self._free) for _ in range(count)]
+        taken = list(range(after + 1, after + 1 + count))
+        if not self._free.issuperset(taken):
+            taken = self._run(count)
+        self._free.difference_update(taken)
         for block in taken:
             self.counts[block] = 1
         return taken
 
-    def _give_up(self, count: int) -> int:
-        """Free up to `count` idle blocks; how many were."""
-        given = [self._idle.popitem(last=False)[0] for _ in range(min(count, len(self._idle)))]
-        for block in given:
+    def _run(self, count: int) -> list[int]:
+        """`count` blocks out of the longest run of free ones, or of the longest runs where none has as many."""
+        free = np.array(sorted(self._free))
+        runs = sorted(np.split(free, np.flatnonzero(np.diff(free) > 1) + 1), key=len, reverse=True)
+        first, spare = int(runs[0][0]), len(runs[0]) - count
+        # Whoever has the block before the run goes on in what it leaves of it.
+        begin = spare // 2 if spare > 0 and first and self.counts[first - 1] else 0
+        taken: list[int] = np.concatenate(runs)[begin : begin + count].tolist()
+        return taken
+
+    def _give_up(self, count: int) -> None:
+        """Free up to `count` idle blocks."""
+        for _ in range(min(count, len(self._idle))):
+            block, _ = self._idle.popitem(last=False)
             self.unname(block)
-            heapq.heappush(self._free, block)
-        return len(given)
+            self._free.add(block)
 
     def _grow(self, count: int) -> None:
         before = len(self.counts)
         after = max(before + count, 2 * before)
         self.buffers.resize(after * self.size)
         self.counts += [0] * (after - before)
-        for block in range(before, after):
-            heapq.heappush(self._free, block)
+        self._free.update(range(before, after))
 
     def share(self, block: int) -> None:
         """One more table refers to `block`."""
@@ -87,7 +102,7 @@ class Pool:
             if block in self._names:
                 self._idle[block] = None
             else:
-                heapq.heappush(self._free, block)
+                self._free.add(block)
 
     def name(self, block: int, name: bytes) -> None:
         """Let later sequences find `block`, unless another one holds the same."""

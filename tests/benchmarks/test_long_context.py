@@ -1,5 +1,5 @@
 """Steps after thousands of tokens: as long as after 128 with linear attention, shorter with a window or a sparse pattern than
-with full attention; and steps with fewer experts, or with latents in the cache.
+with full attention, and over the blocks of a paged cache; and steps with fewer experts, or with latents in the cache.
 
 What is compared is measured in turns in one run.
 """
@@ -69,6 +69,19 @@ def test_that_latents_decode_about_as_fast_as_keys_and_values() -> None:
     full, latent = medians([session_after(512, name) for name in ("heads.name=as_trained", "heads.name=latent_kv")])
     print(f"\nafter 512 tokens, {1000 * full:.2f} ms a step; latent_kv {1000 * latent:.2f}, {latent / full:.2f} times that")
     assert latent / full < 1.8
+
+
+def test_that_a_later_run_over_a_paged_cache_decodes_about_as_fast_as_over_a_dynamic_one() -> None:
+    paged = RunConfig().set(("cache.name=paged",))
+    backend = LocalBackend.load(paged, lambda *_: None)
+    sessions = [backend.session(config, LONG, Probe()) for config in (paged, RunConfig(), paged)]
+    for first, session in enumerate(sessions):
+        session.forward([first, *calibration_tokens(backend.tokenizer, HALF_LONG)])
+    dynamic, later = medians(sessions[1:])
+    print(
+        f"\nafter {HALF_LONG} tokens, {1000 * dynamic:.2f} ms a step; a later run over blocks {later / dynamic:.3f} times that"
+    )
+    assert later / dynamic <= 1.15
 
 
 def test_that_fewer_experts_take_no_longer_than_the_dense_block() -> None:

@@ -44,8 +44,9 @@ def attend_in_chunks(m, p, layer, scores, seen, first_row, rows, thread, place):
                 call(m.lay_queries, (q, queries, laid))
                 laid_head = head
             chunk, q = chunk_of(m, chunks, index), laid if m.lay_queries else q
-            at = (head * p.capacity + chunk.slot) * m.head_size * p.kv_bytes
-            source = layer.keys + at, layer.values + at, m.scores_kernel, m.mix_kernel, m.head_size
+            keys = _rows_at(m, p, layer.keys, head, chunk, thread, 0)
+            values = _rows_at(m, p, layer.values, head, chunk, thread, 1)
+            source = keys, values, m.scores_kernel, m.mix_kernel, m.head_size
             attend_slots(m, p, layer, chunk, source, scores, seen, first_row, head, line, q, queries)
         begin, end = next_share(p, place, items, 1)
     if m.lay_queries:
@@ -84,6 +85,21 @@ def attend_slots(m, p, layer, chunk, source, scores, seen, first_row, head, line
     first, last = 0 if sunk else begin, end if end > begin else sunk
     if last > first:  # one run, so that sums are the same whether rows beside this one see what is between its two
         call(mix_kernel, (values, scores, queries, ROOM, sums, first, last))
+
+
+@njit(nogil=True)
+def _rows_at(m, p, buffer, head, chunk, thread, part):
+    """The address of a chunk's keys (part 0) or values of one head, put together for this thread where they are in pieces."""
+    nbytes = m.head_size * p.kv_bytes
+    heads = buffer + head * p.capacity * nbytes
+    if not p.table:
+        return heads + chunk.slot * nbytes
+    start = carray(array_at(p.starts), p.slots // CHUNK + 1, np.int64)[chunk.slot // CHUNK]
+    if start >= 0:
+        return heads + start * nbytes
+    kept, first = p.gathered + thread * p.gathered_size + part * CHUNK * nbytes, 0 if chunk.sunk else chunk.begin
+    call(m.gather, (heads, p.table + 8 * (chunk.slot + first), chunk.end - first, kept + first * nbytes))
+    return kept
 
 
 @njit(nogil=True)

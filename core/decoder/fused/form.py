@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import UnionType
 from typing import TypeVar
 
 import torch
@@ -98,7 +99,7 @@ def linears_of(block: Block) -> tuple[Linear, Linear, Linear, Linear]:
 def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     """What is seen in each layer that attends in compiled code, and where its keys and values go; None for other layers.
 
-    Latents are known as they are cached, and where slots are positions.
+    Latents are known as they are cached, and where slots are positions that lie in order.
     Sinks that a layer's own window ends are beyond the compiled mask, what it shows has one position for each slot, and it
     does not know the scores of what it hides, which the attention mass kept is measured by.
     """
@@ -107,9 +108,10 @@ def inside_of(context: Context, rows: int, probe: Probe) -> Inside:
     inside, slots = _inside_of(context, probe, patterns, partial(context.cache.slots, rows))
     if slots is None or not _is_known(slots.coded):
         return (None,) * len(inside), None
-    if not _by_position(slots, context):
-        inside = tuple(pattern if isinstance(pattern, Reach) else None for pattern in _without_latents(inside, context))
-    return inside, slots
+    kinds = _kinds(slots, context)
+    if kinds is not Seen:
+        inside = _without_latents(inside, context)
+    return tuple(pattern if isinstance(pattern, kinds) else None for pattern in inside), slots
 
 
 def _latent_layers(context: Context) -> list[bool]:
@@ -120,6 +122,13 @@ def _latent_layers(context: Context) -> list[bool]:
 def _without_latents(inside: tuple[P | None, ...], context: Context) -> tuple[P | None, ...]:
     """The same where layers that cache latents attend outside."""
     return tuple(None if latent else pattern for latent, pattern in zip(_latent_layers(context), inside, strict=True))
+
+
+def _kinds(slots: Slots, context: Context) -> type[Seen] | UnionType:
+    """What can be seen: lists where slots are the positions of all tokens, choices where they also lie in order."""
+    if not _by_position(slots, context):
+        return Reach
+    return Seen if slots.table is None else Pattern
 
 
 def _by_position(slots: Slots, context: Context) -> bool:

@@ -64,16 +64,18 @@ class Ranks:
 
 
 class Lists:
-    """Those of a pattern of positions."""
+    """Those of a pattern of positions. table: as in `Slots`."""
 
     room = 0
 
-    def __init__(self, pattern: Pattern, first: int, rows: int, kv_heads: int) -> None:
+    def __init__(self, pattern: Pattern, first: int, rows: int, kv_heads: int, table: np.ndarray | None) -> None:
         self._kept: list[np.ndarray] = []
         self.table = np.zeros((rows, kv_heads, 3), np.int64)
         for row in range(rows):
             seen = pattern.allowed(np.array([first + row]), np.arange(first + row + 1))
             lists = [np.flatnonzero(one) for one in seen.reshape(-1, first + row + 1)]
+            if table is not None:
+                lists = [table[slots] for slots in lists]
             self._kept += lists
             self.table[row] = [(slots.ctypes.data, len(slots), 0) for slots in lists]  # one list may be that of all heads
 

@@ -39,7 +39,7 @@ def place_heads(m, p, layer, room, thread):
             if layer.biases:
                 _add(values, floats(layer.biases + 4 * (head + kv_heads) * size, size))
             if not layer.attends_outside:
-                at = ((head - heads) * p.capacity + p.slot + row) * size * p.kv_bytes
+                at = ((head - heads) * p.capacity + place_of(p, p.slot + row)) * size * p.kv_bytes
                 _write(key, layer.keys + at, p.kv_bytes)
                 _write(values, layer.values + at, p.kv_bytes)
 
@@ -59,6 +59,12 @@ def _place_latent(m, p, layer, row, latent):
 def latent_of(layer):
     """What the compiled step knows of a layer that caches latents."""
     return carray(array_at(layer.latent), 1, LATENT)[0]
+
+
+@njit(nogil=True)
+def place_of(p, slot):
+    """Where a slot is in the buffers."""
+    return carray(array_at(p.table), slot + 1, np.int64)[slot] if p.table else slot
 
 
 @njit(nogil=True)

@@ -144,16 +144,18 @@ class Prompt:
         if reach is None or slots is None:
             y = self._attended_outside(layer, attention, qkv, context, rows).to(self.dtype)
             return attention.out.many(y.flatten(1))
-        keys, values, end = slots.buffers.keys[layer], slots.buffers.values[layer], slots.end + count
+        keys, values, begin = slots.buffers.keys[layer], slots.buffers.values[layer], slots.begin
+        seen = slice(begin, begin + slots.end + count)
         if attention.latent is None:
-            q = self._placed(attention, qkv, keys, values, slots.first, context.length)
+            q = self._placed(attention, qkv, keys, values, begin + slots.first, context.length)
         else:
             with one_thread():
                 q, *latents = self._placed_latents(attention, qkv, context.length)
-                slots.buffers.write(layer, slots.first, *latents)
-                keys, values = self._expanded(attention, keys[0, :end], values[0, :end])
+                slots.buffers.write(layer, begin + slots.first, *latents)
+                keys, values = self._expanded(attention, keys[0, seen], values[0, seen])
+                seen = slice(0, slots.end + count)
         if sides is None:
-            kv = KeyValues(keys[:, :end], values[:, :end], slots.positions)
+            kv = KeyValues(keys[:, seen], values[:, seen], slots.positions)
             y = self._attended(q, count, kv, reach & context.cache.reach, site)
             show_reach(q[:, :count].transpose(0, 1), kv, rows, site, reach, context.cache.reach)
         else:

@@ -69,16 +69,17 @@ MODEL = np.dtype(
 # core/decoder/fused/sharing.py: one of each part, then of each layer for every row, and again for
 # its scores.
 # private [threads, private_size] bytes: what a thread keeps for itself. New keys go to slots slot, slot + 1, …; row r sees
-# slots up to end + r. left: where thread 0 left for Python, 2 · layer at its attention and one more at its feed-forward, −1
-# before the first time. Of a cache with coded blocks, see Coded in
-# core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for
-# `blocks` of them. folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as
-# tiles. gathered [threads, gathered_size] bytes: keys or values of listed slots. routes float32 [T, most_experts + 1]: scores.
-# chosen int64 [L, threads, chosen_size]: see Routes in core/decoder/fused/routes.py; shares float32 [L, threads,
-# T · most_lines]: the weights of the experts of each row. added [T · most_lines, output_width]: what an expert gives to a row.
+# slots up to end + r. table int64 [slots]: where each slot is in the buffers, 0 where slot s is s there; starts int64 [chunks]:
+# where the first slot of each chunk is, −1 where the others do not follow it there. left: where thread 0 left for Python, 2 ·
+# layer at its attention and one more at its feed-forward, −1 before the first time. Of a cache with coded blocks, see Coded in
+# core/cache/base.py: coded int64 [rows], the tokens of blocks that each row sees; stored; exact; and room for `blocks` of them.
+# folded [threads, folded_size] bytes: room for their kernels. laid [threads, laid_size] bytes: queries as tiles. gathered
+# [threads, gathered_size] bytes: keys or values of listed slots or of a chunk. routes float32 [T, most_experts + 1]: scores.
+# chosen int64 [L, threads, chosen_size]: see Routes in core/decoder/fused/routes.py; shares float32 [L, threads, T ·
+# most_lines]: the weights of the experts of each row. added [T · most_lines, output_width]: what an expert gives to a row.
 PASS = np.dtype(
     _integers("x qkv queries mixed stats wide inner output logits seen shown capture meeting claims counts private rows")
-    + _integers("head_rows threads private_size slots kv_bytes capacity slot end position left")
+    + _integers("head_rows threads private_size slots kv_bytes capacity slot end table starts position left")
     + _integers("coded stored exact blocks folded folded_size laid laid_size gathered gathered_size routes chosen")
     + _integers("chosen_size shares added")
 )

@@ -40,7 +40,8 @@ class Room:
         self.private = np.empty((threads, private_size), np.uint8)
         laid_size = laid_nbytes(self.head_size, self._queries)
         self.laid = lines(threads * laid_size)
-        gathered_size = 4 * (CHUNK * (self.head_size + m["latent_width"]) + RUN * self.head_size)
+        of_latents = CHUNK * (self.head_size + m["latent_width"]) + RUN * self.head_size
+        gathered_size = 4 * max(of_latents, 2 * CHUNK * self.head_size)
         self.gathered = lines(threads * gathered_size)
         self.mixed = np.empty((0, self.heads * MOST_ROWS, max(self.head_size, m["latent_width"])), np.float32)
         self.stats = np.empty((0, self.heads * MOST_ROWS, 2), np.float32)
@@ -80,6 +81,7 @@ class Room:
                 self._take_coded(slots.coded)
                 shown += slots.coded.seen[-1]
             self._make_room(shown, len(captured))
+            self._take_table(slots.table)
             self._fill(
                 mixed=self.mixed.ctypes.data, stats=self.stats.ctypes.data, seen=self.seen.ctypes.data,
                 shown=self.shown.ctypes.data, slots=shown, kv_bytes=slots.buffers.keys[0].itemsize,
@@ -98,6 +100,11 @@ class Room:
             self._fill(folded=self.folded.ctypes.data, folded_size=self.folded.shape[1])
         self.coded[:] = coded.seen
         self._fill(stored=coded.stored, exact=coded.exact, blocks=coded.blocks.capacity)
+
+    def _take_table(self, table: Tensor | None) -> None:
+        self._table = None if table is None else table.numpy()
+        self.starts = np.empty(0, np.int64) if self._table is None else _starts(self._table)
+        self._fill(table=0 if self._table is None else self._table.ctypes.data, starts=self.starts.ctypes.data)
 
     def projected(self, attention: Attention) -> tuple[Tensor, Tensor, Tensor]:
         """q [T, H, D], k and v [T, G, D], or the parts of a latent [T, 1, r], of a layer that attends outside."""
@@ -130,3 +137,11 @@ class Room:
             self.shown = np.zeros((captured, self.heads, self.rows, slots), np.float16)
             if self.seen.size < self.shown.size:
                 self.seen = np.empty(2 * self.shown.size, np.float32)
+
+
+def _starts(table: np.ndarray) -> np.ndarray:
+    """Where each chunk of slots begins in the buffers; −1 where it is in several pieces."""
+    starts: np.ndarray = table[::CHUNK].copy()
+    breaks = np.flatnonzero(np.diff(table) != 1) + 1
+    starts[breaks[breaks % CHUNK > 0] // CHUNK] = -1
+    return starts

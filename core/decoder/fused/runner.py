@@ -71,7 +71,7 @@ class Fused:
         inside, slots = inside_of(context, len(tokens), probe)
         run, room = self._run(context, inside, slots), self._room(len(tokens))
         logits = np.empty((wanted, int(self.table.model["logits_width"][0])), np.float32)
-        run.lists = _lists(run, context.length, room)
+        run.lists = _lists(run, context.length, room, None if slots is None else slots.table)
         captured = sorted(layer for layer in probe.attention_layers if inside[layer] is not None)
         job = room.job(x, context.length, logits, slots, captured)
         self._pass(run, room, job, context, context.rows(len(tokens), probe))
@@ -190,23 +190,26 @@ def _tell_choice(layer: np.ndarray, seen: Seen) -> None:
         layer["rotations"], layer["buckets"] = seen.rotations.data_ptr(), seen.of_keys.data_ptr()
 
 
-def _lists(run: _Run, first: int, room: Room) -> list[Listed]:
-    """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keep what is given."""
+def _lists(run: _Run, first: int, room: Room, table: Tensor | None) -> list[Listed]:
+    """Tell the layers that attend to listed slots where their lists are, one for all that see the same; keep what is given.
+
+    table: as in `Slots`.
+    """
     made: dict[Hashable, Listed] = {}
     for index, seen in run.listing:
         kv_heads = int(run.layers["kv_heads"][index])
         alike: Hashable = seen if isinstance(seen, Pattern | Highest) else type(seen), kv_heads
         if alike not in made:
-            made[alike] = _listed(seen, first, room, kv_heads, run.memory)
+            made[alike] = _listed(seen, first, room, kv_heads, run.memory, table)
         lists, layer = made[alike], run.layers[index]
         layer["listed"], layer["lists"], layer["score_room"] = lists.table.ctypes.data, lists.table.shape[1], lists.room
     return list(made.values())
 
 
-def _listed(seen: Seen, first: int, room: Room, kv_heads: int, memory: Memory) -> Listed:
+def _listed(seen: Seen, first: int, room: Room, kv_heads: int, memory: Memory, table: Tensor | None) -> Listed:
     """Of a layer in which rows from position `first` on see this."""
     if isinstance(seen, Pattern):
-        return Lists(seen, first, room.rows, kv_heads)
+        return Lists(seen, first, room.rows, kv_heads, None if table is None else table.numpy())
     if isinstance(seen, Highest):
         return Ranks(seen.best, first, room.rows, room.heads, kv_heads, memory)
     return Choices(first + room.rows, room.rows, kv_heads if isinstance(seen, Blocks) else room.heads, memory)
