@@ -22,14 +22,13 @@ from core.decoder.model import Decoder
 from core.decoder.probe import Probe
 from core.decoder.sites import expansions_of, layout_of, sites_of
 from core.engine.backend import Backend, Progress, Session
-from core.engine.passes import MOST_VERIFIED
 from core.engine.planned import Planned
 from core.events import CacheChanged
 from core.models.info import ModelInfo
 from core.models.tokenizer import Tokenizer
 from core.weights.store import Stored
 
-_FEW_ROWS = MOST_VERIFIED  # up to about here passes of a few rows through packed weights beat unpacking them
+_FEW_ROWS = 64  # up to here passes of a few rows through packed weights beat unpacking them
 
 
 class LocalBackend(Backend):
@@ -93,8 +92,8 @@ class LocalSession(Session):
         return logits
 
     def alike(self, rows: int) -> bool:
-        """What is left to torch rounds a row otherwise beside others."""
-        if self.fused is None or isinstance(self.context.cache, Off):
+        """What is left to torch rounds a row otherwise beside others, and so do passes of many rows."""
+        if self.fused is None or isinstance(self.context.cache, Off) or rows > _FEW_ROWS:
             return False
         return self.fused.alike(self.context, rows, self.probe)
 
