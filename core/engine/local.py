@@ -109,7 +109,7 @@ class LocalSession(Session):
 
     def _few(self, tokens: int, fed: int) -> bool:
         """Whether a pass takes the way of few rows. The last ones of a long prompt take that of its first ones: so it comes
-        out the same however it was divided, and whatever of it an earlier run had computed."""
+        out the same however it was divided, and where an earlier run had computed some of it as such a prompt."""
         of_long = len(self._all) - tokens < self._prompt_length > _FEW_ROWS
         return fed <= _FEW_ROWS and not of_long
 

@@ -85,6 +85,7 @@ class Sequences:
         """Of sessions that read `tokens`, the paged one without those that it finds in the pool, from passes of such sizes."""
         paged, dynamic = (self._session(kind, Probe(**probed)) for kind in (Paged, Dynamic))
         known = paged.adopt(tokens)
+        paged._prompt_length = 0  # passes go the way of their own size, so that the other session can go it too
         for end in np.cumsum(passes):
             dynamic.forward(tokens[dynamic.length : end])
         dynamic.trim(known)
