@@ -1,13 +1,12 @@
 """The window without a run: what is open, actions, palette, layout, themes, files, and what goes wrong."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QObject, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QStyle, QWidget
+from PySide6.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QWidget
 
 from app import screenshot
 from app.session import Session
@@ -48,28 +47,6 @@ def test_that_the_engine_starts_once_the_window_is_painted(qtbot, tmp_path, trac
     hidden.close()
     with shown_window(qtbot, tmp_path, traces=traces) as shown:
         wait_for(qtbot, lambda: shown.engine.pid is not None)
-
-
-@pytest.mark.parametrize("mode", ["dark", "light"])
-def test_that_the_narrowest_window_names_the_model_in_full(qtbot, window, traces, mode):
-    name = window.header.model.name
-    window.use_theme(mode)
-    window.resize(window.minimumSize())
-    qtbot.waitUntil(lambda: window.width() == 1024 and name.window().isVisible())
-    assert name.text() == traces[0].started.info.name == "SmolLM2-135M-Instruct.Q4_1"
-    assert name.fontMetrics().horizontalAdvance(name.text()) <= name.contentsRect().width()
-    window.use_theme("dark")
-
-
-def test_that_a_name_too_long_for_the_window_keeps_its_beginning_and_end_and_is_its_tooltip(qtbot, window, traces, monkeypatch):
-    long = f"SmolLM2-135M-{'Instruct-' * 6}Q4_1"
-    drawn = []
-    monkeypatch.setattr(QStyle, "drawItemText", lambda _style, *args: drawn.append(args[5]))
-    window.header.model.show_model(long, replace(traces[0].started.info, name=long))
-    window.resize(window.minimumSize())
-    wait_for(qtbot, lambda: window.header.model.name.toolTip() == long)
-    shown = next(text for text in drawn if text.startswith("SmolLM2-135M-") and "…" in text)
-    assert shown.endswith("Q4_1")
 
 
 @pytest.mark.parametrize("dock", DOCKS)

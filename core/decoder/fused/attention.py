@@ -13,7 +13,7 @@ from core.attention.kernel import CHUNK
 from core.compiled.emitter import LANES
 from core.decoder.fused.chunks import chunk_of, chunks_of, coded_tokens, seen_of
 from core.decoder.fused.machine import array_at, call, float_to_bits, floats, half_bits
-from core.decoder.fused.sharing import first_share, next_share
+from core.decoder.fused.sharing import even_share, first_share, next_share
 from core.decoder.fused.vectors import FAST
 from core.weights.kernel import MOST_ROWS
 
@@ -153,7 +153,8 @@ def show_weights(m, p, layer, seen, first_row, rows, thread):
     chunks = chunks_of(m, p, layer, first_row, rows)
     shared, lines = m.query_heads // layer.kv_heads, m.query_heads * MOST_ROWS
     stats = carray(array_at(p.stats), (chunks.total, lines, 2), np.float32)
-    for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):
+    begin, end = even_share(p, thread, m.query_heads)
+    for head in range(begin, end):
         for row in range(rows):
             line = (head // shared * rows + row) * shared + head % shared
             peak = stats[:, line, 0].max()

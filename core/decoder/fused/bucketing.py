@@ -8,6 +8,7 @@ from numba import carray, njit
 from core.decoder.fused.listed import lists_of
 from core.decoder.fused.machine import array_at, floats, matrix, widen
 from core.decoder.fused.placing import queries_at
+from core.decoder.fused.sharing import even_share
 from core.decoder.fused.vectors import FAST
 
 
@@ -30,7 +31,8 @@ def choose_by_buckets(m, p, layer, row, thread):
     """List the slots whose keys are near or share a bucket with the query, for this thread's query heads."""
     end, shared, buckets = p.end + row + 1, m.query_heads // layer.kv_heads, _buckets_of_keys(layer)
     own, seen, room, lists = np.empty(layer.rounds, np.uint8), np.empty(end, np.uint8), _room(layer), lists_of(p, layer)
-    for head in range(m.query_heads * thread // p.threads, m.query_heads * (thread + 1) // p.threads):
+    begin, last = even_share(p, thread, m.query_heads)
+    for head in range(begin, last):
         _find(m, layer, floats(queries_at(m, p, shared, head, row), m.head_size), room, own)
         for of_round in range(layer.rounds):
             _match(buckets[of_round, head // shared, :end], own[of_round], of_round == 0, seen)

@@ -14,7 +14,7 @@ from core.decoder.fused.attention import attend_slots
 from core.decoder.fused.chunks import chunk_of, chunks_of
 from core.decoder.fused.machine import call, float_to_bits, floats
 from core.decoder.fused.placing import latent_of
-from core.decoder.fused.sharing import first_share, next_share
+from core.decoder.fused.sharing import even_share, first_share, next_share
 from core.weights.kernel import MOST_ROWS
 
 
@@ -88,7 +88,8 @@ def join_latents(m, p, layer, first_row, rows, thread):
     latent, shared, size = latent_of(layer), m.query_heads // layer.kv_heads, m.head_size
     count, lines = chunks_of(m, p, layer, first_row, rows).total, m.query_heads * MOST_ROWS
     joined, items = p.gathered + thread * p.gathered_size, rows * layer.kv_heads
-    for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+    begin, end = even_share(p, thread, items)
+    for item in range(begin, end):
         row, head = item // layer.kv_heads, item % layer.kv_heads
         line = (head * rows + row) * shared
         out = p.queries + 4 * ((first_row + row) * m.query_heads + head * shared) * size

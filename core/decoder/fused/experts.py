@@ -11,6 +11,7 @@ from numba import carray, njit
 from core.decoder.fused.machine import array_at, call, floats, matrix
 from core.decoder.fused.products import meet, product_of_part
 from core.decoder.fused.routes import choose, score
+from core.decoder.fused.sharing import even_share
 
 
 @njit(nogil=True)
@@ -24,11 +25,11 @@ def feed_experts(m, p, own, layer, index):
         if routes.begins[expert] < routes.begins[expert + 1]:
             part = layer.gate_up + expert
             quantized = product_of_part(m, p, own, part, own.h, m.width, p.wide, m.wide_width, p.rows, quantized)
-    begin, end = p.rows * own.thread // p.threads, p.rows * (own.thread + 1) // p.threads
+    begin, end = even_share(p, own.thread, p.rows)
     matrix(p.inner, p.rows, m.ffn_width)[begin:end] = 0
     meet(p, own)
-    count = p.rows * layer.used
-    for item in range(count * own.thread // p.threads, count * (own.thread + 1) // p.threads):
+    begin, end = even_share(p, own.thread, p.rows * layer.used)
+    for item in range(begin, end):
         row = item // layer.used
         _activate(m, p, own, layer, row, routes.chosen[row, item % layer.used])
 

@@ -14,6 +14,7 @@ from numba import njit
 from core.decoder.fused.machine import call, matrix
 from core.decoder.fused.products import meet, product_of_part
 from core.decoder.fused.routes import choose, member_count, score
+from core.decoder.fused.sharing import even_share
 from core.decoder.fused.vectors import FAST
 
 
@@ -83,7 +84,7 @@ def _activate(m, p, own, layer, routes):
     """A share of the neurons of every expert, in all its lines."""
     for member in range(member_count(layer)):
         lines = _lines(p, layer, routes, member)
-        begin, end = lines.width * own.thread // p.threads, lines.width * (own.thread + 1) // p.threads
+        begin, end = even_share(p, own.thread, lines.width)
         call(m.gate, (lines.wide, lines.inner, 2 * lines.width, lines.width, 0, lines.rows, begin, end))
 
 
@@ -129,7 +130,7 @@ def _total(scores, peak):
 @njit(nogil=True, fastmath=FAST)
 def _add_up(m, p, own, layer, routes, shares):
     """A share of the columns of output: what the lines of each row give, weighted."""
-    begin, end = m.width * own.thread // p.threads, m.width * (own.thread + 1) // p.threads
+    begin, end = even_share(p, own.thread, m.width)
     added, output = matrix(p.added, p.rows * shares.shape[1], m.output_width), matrix(p.output, p.rows, m.output_width)
     for row in range(p.rows):
         target = output[row, begin:end]

@@ -7,6 +7,7 @@ from numba import carray, njit
 
 from core.decoder.fused.machine import array_at, floats, matrix, narrow
 from core.decoder.fused.records import LATENT
+from core.decoder.fused.sharing import even_share
 from core.decoder.fused.vectors import FAST, norm, rotate
 from core.weights.kernel import MOST_ROWS
 
@@ -20,8 +21,8 @@ def place_heads(m, p, layer, room, thread):
     size, heads, kv_heads = m.head_size, m.query_heads, layer.kv_heads
     shared = heads // kv_heads
     qkv = matrix(p.qkv, p.rows, m.qkv_width)
-    items = heads + (1 if layer.latent else kv_heads)
-    for head in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+    begin, end = even_share(p, thread, heads + (1 if layer.latent else kv_heads))
+    for head in range(begin, end):
         for row in range(p.rows):
             if head == heads and layer.latent:
                 _place_latent(m, p, layer, row, qkv[row, head * size :])

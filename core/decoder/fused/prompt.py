@@ -180,10 +180,8 @@ class Prompt:
     def _placed_latents(self, attention: Attention, qkv: Tensor, position: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [H, P, D], rows padded, and the parts of latents [T, 1, r] float32, which follow the queries of each row."""
         assert attention.qkv.bias is not None
-        queries, first = (
-            self._placed(attention, qkv, self._no_heads(), self._no_heads(), 0, position),
-            attention.out.in_features,
-        )
+        queries = self._placed(attention, qkv, self._no_heads(), self._no_heads(), 0, position)
+        first = attention.out.in_features
         return queries, *attention.parted(qkv[:, first:].float() + attention.qkv.bias[first:].float())
 
     def _expanded(self, attention: Attention, *parts: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from core.attention.kernel import CHUNK
 from core.decoder.fused.listed import lists_of
 from core.decoder.fused.machine import array_at, call, floats
 from core.decoder.fused.placing import queries_at
-from core.decoder.fused.sharing import first_share, next_share
+from core.decoder.fused.sharing import even_share, first_share, next_share
 
 _RUN = 4 * CHUNK  # slots that a thread scores at a time
 
@@ -42,7 +42,8 @@ def score_keys(m, p, layer, first_row, rows, thread, place):
 def choose_highest(m, p, layer, first_row, rows, thread):
     """List each row's own key and the others with the highest scores, and their scores, for this thread's query heads."""
     items = rows * layer.lists
-    for item in range(items * thread // p.threads, items * (thread + 1) // p.threads):
+    begin, end = even_share(p, thread, items)
+    for item in range(begin, end):
         row = first_row + item // layer.lists
         address, count, scores = lists_of(p, layer)[row, item % layer.lists]
         own = p.end + row

@@ -11,6 +11,7 @@ import numpy as np
 from numba import carray, njit
 
 from core.decoder.fused.machine import array_at, floats, matrix
+from core.decoder.fused.sharing import even_share
 from core.decoder.fused.vectors import FAST
 
 
@@ -44,7 +45,8 @@ def score(m, p, own, layer):
     count = member_count(layer)
     scores, h = matrix(p.routes, p.rows, count), matrix(own.h, p.rows, m.width)
     router, bias = matrix(layer.router, count, m.width), floats(layer.router_bias, count)
-    for expert in range(count * own.thread // p.threads, count * (own.thread + 1) // p.threads):
+    begin, end = even_share(p, own.thread, count)
+    for expert in range(begin, end):
         for row in range(p.rows):
             total = bias[expert]
             for i in range(m.width):

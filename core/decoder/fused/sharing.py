@@ -14,10 +14,15 @@ _TURNS = 8  # about so many a thread takes to the rest
 
 
 @njit(nogil=True)
+def even_share(p, thread, count):
+    """The first and last of `count` pieces that are a thread's where all take as many."""
+    return count * thread // p.threads, count * (thread + 1) // p.threads
+
+
+@njit(nogil=True)
 def first_share(p, thread, count):
     """The first and last of `count` pieces that a thread begins with."""
-    sure = _sure(p, count)
-    return sure * thread // p.threads, sure * (thread + 1) // p.threads
+    return even_share(p, thread, _sure(p, count))
 
 
 @njit(nogil=True)

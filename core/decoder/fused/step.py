@@ -37,6 +37,7 @@ from core.decoder.fused.records import (
     NOW,
     PASS,
 )
+from core.decoder.fused.sharing import even_share
 from core.decoder.fused.sources import SOURCES
 from core.decoder.fused.vectors import FAST, add_rows, norm_rows
 from core.weights.kernel import MOST_ROWS
@@ -153,7 +154,7 @@ def _feed(m, p, own, layer, index):
     else:
         product(m, p, own, layer.gate_up, layer.down, own.h, m.width, p.wide, m.wide_width, p.rows)
         meet(p, own)
-        begin, end = m.ffn_width * own.thread // p.threads, m.ffn_width * (own.thread + 1) // p.threads
+        begin, end = even_share(p, own.thread, m.ffn_width)
         call(m.gate, (p.wide, p.inner, m.wide_width, m.ffn_width, 0, p.rows, begin, end))
     meet(p, own)
     product(m, p, own, layer.down, layer.end, p.inner, m.ffn_width, p.output, m.output_width, p.rows)
